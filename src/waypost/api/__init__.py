@@ -1,0 +1,1 @@
+"""The HTTP skin: parse, authorise, call the flow, render. No rule lives here."""

@@ -1,0 +1,52 @@
+"""Reads the body of a request: bounded in size, and JSON whatever its content type says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
+
+from waypost.api.auth import BackendOf
+from waypost.core.errors import BadRequest, Invalid, TooLarge
+
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+async def _bounded(request: Request, most: int) -> bytes:
+    """The body's bytes. Raises TooLarge as soon as there are more than `most`, announced or arrived."""
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > most:
+        raise TooLarge(f"the request body must be at most {most} bytes")
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise TooLarge(f"the request body must be at most {most} bytes")
+    except ClientDisconnect:
+        raise BadRequest("the request ended before its body did") from None
+    return bytes(body)
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value (RFC 8259, so no NaN and no lone surrogates). Raises Invalid."""
+    try:
+        return msgspec.json.decode(body)
+    except _NOT_JSON:
+        raise Invalid(message="invalid JSON") from None
+
+
+async def _optional(request: Request, backend: BackendOf) -> Any:
+    body = await _bounded(request, backend.settings.request_max_bytes)
+    return parse(body) if body.strip() else None
+
+
+async def _required(request: Request, backend: BackendOf) -> Any:
+    return parse(await _bounded(request, backend.settings.request_max_bytes))
+
+
+Body = Annotated[Any, Depends(_required)]
+OptionalBody = Annotated[Any, Depends(_optional)]
+"""The body's JSON, or None when there is no body."""

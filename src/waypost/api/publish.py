@@ -1,0 +1,225 @@
+"""`POST /publish` and `/publish/batch` as bare ASGI: the hot path has no framework between the bytes and the store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from waypost.core import ids, topics
+from waypost.core.errors import BadRequest, Invalid, MethodNotAllowed, TooLarge, WaypostError
+from waypost.core.model import Event
+from waypost.store.base import Accepted
+
+T = TypeVar("T")
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+ID_MAX_LENGTH = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_HTTP_ACCEPTED = 202
+_ID = re.compile(r"[\x21-\x7e]{1,255}")
+METADATA_MAX_KEYS = 100
+
+
+class PublishRequest(Struct, kw_only=True, gc=False):
+    """The body of a publish. `data` stays the bytes that came."""
+
+    tenant_id: str = ""
+    data: Raw = Raw(b"")
+    id: str | None = None
+    topic: str | None = None
+    destination_id: str | None = None
+    eligible_for_retry: bool | None = None
+    time: datetime | None = None
+    metadata: dict[str, str] | None = None
+
+
+class BatchRequest(Struct, gc=False):
+    events: list[Raw]
+
+
+_one = msgspec.json.Decoder(PublishRequest)
+_batch = msgspec.json.Decoder(BatchRequest)
+_list = msgspec.json.Decoder(list[Raw])
+
+
+class Publisher(Protocol):
+    async def publish(self, event: Event) -> Accepted: ...
+
+    async def publish_many(self, events: Sequence[Event]) -> list[Accepted]: ...
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Sizes in bytes."""
+
+    event_bytes: int
+    batch_events: int
+    batch_bytes: int
+
+
+class PublishEndpoint:
+    """Answers both routes. `authorise` raises Unauthorized or Forbidden for anything but an admin key."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        authorise: Callable[[bytes | None], object],
+        next_seq: Callable[[], int],
+        catalogue: Callable[[], frozenset[str]],
+        limits: Limits,
+        refused: Callable[[], None],
+    ) -> None:
+        self._publisher = publisher
+        self._authorise = authorise
+        self._next_seq = next_seq
+        self._catalogue = catalogue
+        self._limits = limits
+        self._refused = refused
+        self._handlers = {"/api/v1/publish": self._publish, "/api/v1/publish/batch": self._publish_batch}
+
+    @property
+    def paths(self) -> frozenset[str]:
+        return frozenset(self._handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("method not allowed")
+            self._authorise(_header(scope, b"authorization"))
+            await _respond(send, _HTTP_ACCEPTED, await self._handlers[scope["path"]](scope, receive))
+        except WaypostError as error:
+            self._refused()
+            status, body = describe(error)
+            await _respond(send, status, msgspec.json.encode(body))
+
+    async def _publish(self, scope: Scope, receive: Receive) -> bytes:
+        body = await _read(scope, receive, self._limits.event_bytes)
+        event = self._event(_decode(_one, body))
+        return msgspec.json.encode(_response(event, await self._publisher.publish(event)))
+
+    async def _publish_batch(self, scope: Scope, receive: Receive) -> bytes:
+        body = await _read(scope, receive, self._limits.batch_bytes)
+        parts = _decode(_batch, body).events if body.lstrip().startswith(b"{") else _decode(_list, body)
+        if not 0 < len(parts) <= self._limits.batch_events:
+            raise Invalid([f"events must hold 1 to {self._limits.batch_events} events"])
+        events = [self._batched(number, part) for number, part in enumerate(parts)]
+        accepted = await self._publisher.publish_many(events)
+        results = [_response(event, came) for event, came in zip(events, accepted, strict=True)]
+        return msgspec.json.encode({"results": results})
+
+    def _batched(self, number: int, part: Raw) -> Event:
+        if len(part) > self._limits.event_bytes:
+            raise TooLarge(f"events[{number}] is larger than {self._limits.event_bytes} bytes")
+        try:
+            return self._event(_decode(_one, bytes(part)))
+        except Invalid as error:
+            problems = error.data if isinstance(error.data, list) else [error.message]
+            raise Invalid([f"events[{number}].{problem}" for problem in problems]) from None
+
+    def _event(self, request: PublishRequest) -> Event:
+        data = bytes(request.data)
+        problems = _problems(request, data, self._catalogue())
+        if problems:
+            raise Invalid(problems)
+        seq = self._next_seq()
+        return Event(
+            seq=seq,
+            id=request.id or ids.encode("evt", seq),
+            tenant_id=request.tenant_id,
+            topic=request.topic or "",
+            time=ids.time_of(seq) if request.time is None else (request.time - _EPOCH) // _MICROSECOND,
+            data=data,
+            metadata=request.metadata or None,
+            eligible_for_retry=request.eligible_for_retry is not False,
+            destination_id=request.destination_id or None,
+        )
+
+
+def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str]) -> list[str]:
+    """What is wrong with a request whose types are right."""
+    problems: list[str] = []
+    for name in ("tenant_id", "id", "destination_id"):
+        value = getattr(request, name)
+        if value and not _ID.fullmatch(value):
+            problems.append(f"{name} must be 1 to {ID_MAX_LENGTH} visible ASCII characters")
+    if not request.tenant_id:
+        problems.append("tenant_id is required")
+    if not data.startswith(b"{"):
+        problems.append("data must be an object" if data and data != b"null" else "data is required")
+    if request.time is not None and request.time.tzinfo is None:
+        problems.append("time must be an RFC 3339 date-time with an offset")
+    topic = request.topic or ""
+    if catalogue and not topic:
+        problems.append("topic is required")
+    elif topic and (topic not in catalogue if catalogue else not topics.is_topic(topic)):
+        problems.append("topic is invalid")
+    if request.metadata:
+        problems += _metadata_problems(request.metadata)
+    return problems
+
+
+def _metadata_problems(metadata: dict[str, str]) -> list[str]:
+    if len(metadata) > METADATA_MAX_KEYS:
+        return [f"metadata must have at most {METADATA_MAX_KEYS} keys"]
+    return ["metadata keys must not be empty"] if "" in metadata else []
+
+
+def _response(event: Event, accepted: Accepted) -> dict[str, Any]:
+    return {"id": event.id, "duplicate": accepted.duplicate, "destination_ids": accepted.destination_ids}
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Raises Invalid: `invalid JSON`, or a sentence that names the field."""
+    try:
+        body.decode()
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise Invalid([_sentence(str(error))]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Invalid(message="invalid JSON") from None
+
+
+def _sentence(complaint: str) -> str:
+    """Turn "Expected `str`, got `int` - at `$.topic`" into "topic: expected str, got int"."""
+    what, _, where = complaint.partition(" - at ")
+    what = what.replace("`", "")
+    path = where.strip("`").removeprefix("$").removeprefix(".")
+    return f"{path or 'body'}: {what[:1].lower()}{what[1:]}"
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it is known to exceed the limit."""
+    declared = _header(scope, b"content-length")
+    if declared is not None and int(declared) > limit:
+        raise TooLarge(f"the request is larger than {limit} bytes")
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge(f"the request is larger than {limit} bytes")
+    if message["type"] == "http.disconnect":
+        raise BadRequest("the request broke off")
+    return body
+
+
+async def _respond(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,137 @@
+"""Values as the wire shows them: snake_case, RFC 3339 in UTC, secrets masked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from waypost.connect import fields
+from waypost.connect.registry import Registry
+from waypost.core import ids, times
+from waypost.core.model import Destination, Event, Micros, TenantSummary
+from waypost.core.retry import RetryOverrides
+from waypost.core.routing import Skip
+from waypost.flow.access import NewKey
+from waypost.store.base import ApiKey, StoredAttempt, StoredEvent
+
+ATTEMPT_PREFIX = "atm"
+INCLUDES = ("event", "event.data", "response_data", "request_data", "destination")
+
+
+def tenant(summary: TenantSummary) -> dict[str, Any]:
+    return {
+        "id": summary.tenant.id,
+        "destinations_count": summary.destinations_count,
+        "topics": summary.topics,
+        "metadata": summary.tenant.metadata,
+        "created_at": times.render(summary.tenant.created_at),
+        "updated_at": times.render(summary.tenant.updated_at),
+    }
+
+
+def destination(value: Destination, registry: Registry) -> dict[str, Any]:
+    """A destination with what is sensitive masked; of a type that is no longer installed, everything is."""
+    kind = registry.get(value.type)
+    target, target_url = kind.target(value) if kind else ("", None)
+    shown: dict[str, Any] = {
+        "id": value.id,
+        "type": value.type,
+        "topics": value.topics,
+        "config": fields.redact(kind.config_fields if kind else (), value.config),
+        "credentials": fields.redact(kind.credential_fields if kind else (), value.credentials),
+        "delivery_metadata": value.delivery_metadata,
+        "metadata": value.metadata,
+        "created_at": times.render(value.created_at),
+        "updated_at": times.render(value.updated_at),
+        "disabled_at": _time(value.disabled_at),
+        "target": target,
+    }
+    optional = {"filter": value.filter, "retry_policy": _policy(value.retry_policy), "target_url": target_url}
+    return shown | {name: part for name, part in optional.items() if part}
+
+
+def event(stored: StoredEvent) -> dict[str, Any]:
+    """An event with its data byte for byte as it was published."""
+    return {
+        "id": stored.event.id,
+        "tenant_id": stored.event.tenant_id,
+        "matched_destination_ids": stored.matched_destination_ids,
+        **_event_parts(stored.event),
+        "data": msgspec.Raw(stored.event.data),
+    }
+
+
+def event_with_skips(stored: StoredEvent) -> dict[str, Any]:
+    """An event with the destinations that did not get it and why."""
+    return event(stored) | {"skipped": [_skip(skip) for skip in stored.skipped]}
+
+
+def attempt(stored: StoredAttempt, include: Collection[str], registry: Registry) -> dict[str, Any]:
+    """An attempt; `include` names what is shown beside it (one of INCLUDES)."""
+    value = stored.attempt
+    shown: dict[str, Any] = {
+        "id": ids.encode(ATTEMPT_PREFIX, value.seq),
+        "tenant_id": value.tenant_id,
+        "status": "success" if value.ok else "failed",
+        "time": times.render(value.time),
+        "code": value.code,
+        "detail": value.detail,
+        "attempt_number": value.number,
+        "manual": value.manual,
+        "destination_type": value.destination_type,
+        "event_id": stored.event.id,
+        "destination_id": stored.destination.id,
+        "latency_ms": value.latency // 1_000,
+    }
+    if "response_data" in include:
+        shown["response_data"] = value.response
+    if "request_data" in include:
+        shown["request_data"] = value.request
+    if "event" in include or "event.data" in include:
+        shown["event"] = _event_of(stored, with_data="event.data" in include)
+    if "destination" in include:
+        shown["destination"] = destination(stored.destination, registry)
+    return shown
+
+
+def api_key(key: ApiKey) -> dict[str, Any]:
+    return {"id": key.id, "name": key.name, "hint": key.hint, "created_at": times.render(key.created_at)}
+
+
+def new_api_key(new: NewKey) -> dict[str, Any]:
+    """A key with its secret: shown once, at its creation."""
+    return api_key(new.key) | {"key": new.secret}
+
+
+def _event_of(stored: StoredAttempt, *, with_data: bool) -> dict[str, Any]:
+    summary = {
+        "id": stored.event.id,
+        "tenant_id": stored.event.tenant_id,
+        "destination_id": stored.destination.id,
+        **_event_parts(stored.event),
+    }
+    return summary | {"data": msgspec.Raw(stored.event.data)} if with_data else summary
+
+
+def _event_parts(value: Event) -> dict[str, Any]:
+    return {
+        "topic": value.topic,
+        "time": times.render(value.time),
+        "eligible_for_retry": value.eligible_for_retry,
+        "metadata": value.metadata,
+    }
+
+
+def _skip(skip: Skip) -> dict[str, Any]:
+    return {"destination_id": skip.destination_id, "reason": skip.reason, "detail": skip.detail}
+
+
+def _policy(own: RetryOverrides | None) -> dict[str, Any] | None:
+    policy: dict[str, Any] | None = None if own is None else msgspec.to_builtins(own)
+    return policy
+
+
+def _time(instant: Micros | None) -> str | None:
+    return None if instant is None else times.render(instant)

@@ -1,0 +1,117 @@
+"""Everything that Waypost refuses or fails at, as one tree.
+
+WaypostError
+├── SettingsError            a setting is wrong; the process does not start
+├── MissingExtra             a destination type needs `pip install waypost[extra]`
+├── Refused                  the caller's mistake: an HTTP 4xx with a sentence
+│   ├── BadRequest           400
+│   ├── Unauthorized         401
+│   ├── Forbidden            403
+│   ├── NotFound             404
+│   ├── Conflict             409
+│   ├── TooLarge             413
+│   └── Invalid              422, with the fields at fault
+├── Unavailable              503: the store cannot take it now; nothing was accepted
+└── DeliveryError            an attempt failed; it says why and whether another try makes sense
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class WaypostError(Exception):
+    """The root of all errors that Waypost raises on purpose. `str()` of it is a sentence for a person."""
+
+
+class SettingsError(WaypostError):
+    """A setting is missing, unknown or wrong."""
+
+
+class MissingExtra(WaypostError):
+    """An optional library is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional library: install waypost[{extra}]")
+        self.feature = feature
+        self.extra = extra
+
+
+class Refused(WaypostError):
+    """A request that Waypost will not carry out. `data` holds the details for the answer's body."""
+
+    status: ClassVar[int] = 400
+
+    def __init__(self, message: str, data: list[str] | dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+
+class BadRequest(Refused):
+    status = 400
+
+
+class Unauthorized(Refused):
+    status = 401
+
+
+class Forbidden(Refused):
+    status = 403
+
+
+class NotFound(Refused):
+    status = 404
+
+
+class MethodNotAllowed(Refused):
+    status = 405
+
+
+class Conflict(Refused):
+    status = 409
+
+
+class TooLarge(Refused):
+    status = 413
+
+
+class Invalid(Refused):
+    """Fields that break a rule. `data` is a list of sentences, or query parameters with a sentence each."""
+
+    status = 422
+
+    def __init__(self, data: list[str] | dict[str, Any] | None = None, message: str = "validation error") -> None:
+        super().__init__(message, data)
+
+
+class Unavailable(WaypostError):
+    """The store did not take the change: a full disk, a locked file, a shutdown. Nothing was acknowledged."""
+
+
+class DeliveryError(WaypostError):
+    """An attempt that did not succeed.
+
+    `code` is the destination's status or one of the named failures (`dns_error`, `connection_refused`,
+    `connection_reset`, `network_unreachable`, `timeout`, `tls_error`, `blocked_address`, `network_error`, or a name of
+    the destination type's own). `retryable` says whether the same send can succeed later without anybody changing
+    anything; the retry policy has the last word. `retry_after` is the wait in seconds that the destination asked for.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        sentence: str,
+        *,
+        retryable: bool = True,
+        retry_after: float | None = None,
+        response: dict[str, Any] | None = None,
+        request: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.response = response
+        self.request = request

@@ -1,0 +1,45 @@
+"""What is wrong with a filter, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from waypost.core.errors import WaypostError
+
+Pointer = tuple[str | int, ...]
+"""The keys and indexes that lead to a place in the filter; RFC 6901 writes them as `/data/price/$gt`."""
+
+
+class FilterError(WaypostError):
+    """A filter that cannot be used.
+
+    `pointer` is the JSON pointer (RFC 6901) to the part at fault, within the filter as the caller gave it. A query text
+    has a `position` too: the index of the character at fault, counted from 0.
+    """
+
+    def __init__(self, sentence: str, *, pointer: Pointer = (), position: int | None = None) -> None:
+        self.sentence = sentence
+        self.pointer = written(pointer)
+        self.position = position
+        super().__init__(f"{sentence} ({self.place})")
+
+    @property
+    def place(self) -> str:
+        """Where the fault is, in words."""
+        where = f"at {self.pointer}" if self.pointer else "at the top of the filter"
+        return where if self.position is None else f"{where}, character {self.position + 1}"
+
+
+def written(pointer: Iterable[str | int]) -> str:
+    """The pointer as RFC 6901 writes it.
+
+    >>> written(("data", "a/b", 0))
+    '/data/a~1b/0'
+    """
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in pointer)
+
+
+def refuse(at: Pointer, sentence: str) -> NoReturn:
+    """Raise FilterError for a part of a JSON filter."""
+    raise FilterError(sentence, pointer=at)

@@ -1,0 +1,173 @@
+"""JSON values as filters see them: exact numbers, frozen operands, and what is not there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import Any, Final, TypeGuard
+
+from msgspec import Struct
+
+Number = int | Decimal
+Scalar = str | int | Decimal | bool | None
+
+
+class Missing(Enum):
+    """The type of what a path finds where there is nothing."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+class JsonObject(Struct, frozen=True):
+    """A JSON object as a frozen operand, its members in the order they were written."""
+
+    members: tuple[tuple[str, Json], ...]
+
+
+Json = Scalar | tuple["Json", ...] | JsonObject
+"""A frozen JSON value: the operands of conditions. An array is a tuple."""
+
+NUMBERS: Final = frozenset((int, Decimal))
+"""The types of JSON numbers. Compare `type(value)`: a bool is an int by inheritance and no number in JSON."""
+
+_NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_SHOWN = 60
+
+
+def is_number(value: object) -> TypeGuard[Number]:
+    return type(value) in NUMBERS
+
+
+def is_scalar(value: object) -> TypeGuard[Scalar]:
+    return value is None or type(value) in (str, int, Decimal, bool)
+
+
+def number_in(text: str) -> Decimal | None:
+    """The number that the text writes in decimal, exactly, or None when it is not one.
+
+    >>> number_in("29.90"), number_in("-.5e3"), number_in("0x10"), number_in("")
+    (Decimal('29.90'), Decimal('-500'), None, None)
+    """
+    return _decimal(text) if _NUMBER_TEXT.fullmatch(text) else None
+
+
+def json_number_in(text: str) -> Decimal | None:
+    """The number when the text is written as JSON writes numbers (RFC 8259, section 6), else None."""
+    return _decimal(text) if _JSON_NUMBER.fullmatch(text) else None
+
+
+def _decimal(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None
+
+
+def frozen(value: object) -> Json:
+    """The value as an operand. A float becomes the decimal number that it prints as.
+
+    Raises ValueError for what JSON cannot hold.
+    """
+    if isinstance(value, Mapping):
+        return JsonObject(tuple((str(key), frozen(member)) for key, member in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(frozen(member) for member in value)
+    return frozen_scalar(value)
+
+
+def frozen_scalar(value: object) -> Scalar:
+    """Like `frozen`, for a text, number, boolean or null only."""
+    if isinstance(value, float):
+        value = Decimal(repr(value))
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueError("JSON has no infinity and no NaN")
+    if not is_scalar(value):
+        raise ValueError(f"a {type(value).__name__} is no text, number, boolean or null")
+    return value
+
+
+def thawed(value: Json) -> Any:
+    """The operand as plain JSON data. A decimal number becomes a float where that loses nothing."""
+    if isinstance(value, JsonObject):
+        return {key: thawed(member) for key, member in value.members}
+    if isinstance(value, tuple):
+        return [thawed(member) for member in value]
+    if isinstance(value, Decimal) and Decimal(repr(float(value))) == value:
+        return float(value)
+    return value
+
+
+def data_of(value: Json) -> object:
+    """The operand with the containers that a decoded document has, its numbers untouched."""
+    if isinstance(value, JsonObject):
+        return {key: data_of(member) for key, member in value.members}
+    if isinstance(value, tuple):
+        return [data_of(member) for member in value]
+    return value
+
+
+def same(one: object, other: object) -> bool:
+    """Deep equality of decoded JSON. Numbers are equal by value, key order is of no account, types must agree.
+
+    Works with a stack of its own: documents may be nested as deeply as the decoder allows.
+    """
+    pending = [(one, other)]
+    while pending:
+        left, right = pending.pop()
+        if isinstance(left, dict) and isinstance(right, dict):
+            if left.keys() != right.keys():
+                return False
+            pending.extend((member, right[key]) for key, member in left.items())
+        elif isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                return False
+            pending.extend(zip(left, right, strict=True))
+        elif not same_scalar(left, right):
+            return False
+    return True
+
+
+def same_scalar(one: object, other: object) -> bool:
+    """Equality of scalars with their types: 1 is 1.0, but neither True nor "1"."""
+    if is_number(one):
+        return is_number(other) and one == other
+    return type(one) is type(other) and is_scalar(one) and one == other
+
+
+def loosely_equal(one: object, other: object) -> bool:
+    """Equality where numeric text equals the number it writes; containers are compared as `same` does it."""
+    if isinstance(one, str) and is_number(other):
+        return number_in(one) == other
+    if is_number(one) and isinstance(other, str):
+        return number_in(other) == one
+    return same(one, other)
+
+
+def shown(value: object) -> str:
+    """The value as a person reads it in a sentence; long ones are cut."""
+    if isinstance(value, str):
+        text = json.dumps(value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…", ensure_ascii=False)
+        return text.encode("utf-8", "replace").decode()
+    if isinstance(value, dict | JsonObject):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if is_number(value):
+        return _shown_number(value)
+    return "nothing"
+
+
+def _shown_number(number: Number) -> str:
+    if isinstance(number, int) and number.bit_length() > 4 * _SHOWN:
+        number = Decimal(number)
+    text = str(number)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,138 @@
+"""The nouns of Waypost. Frozen values; every instant is an integer of microseconds since the Unix epoch (UTC)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from msgspec import Struct
+
+from waypost.core.retry import RetryOverrides
+
+Micros = int
+"""An instant in microseconds since the Unix epoch, UTC."""
+
+SECOND: Micros = 1_000_000
+DAY: Micros = 86_400 * SECOND
+
+
+class Tenant(Struct, frozen=True, kw_only=True):
+    """A customer of the platform: the owner of destinations and the addressee of events."""
+
+    id: str
+    metadata: dict[str, str] | None
+    created_at: Micros
+    updated_at: Micros
+
+
+class TenantSummary(Struct, frozen=True, kw_only=True):
+    """A tenant with what its destinations add up to."""
+
+    tenant: Tenant
+    destinations_count: int
+    topics: tuple[str, ...]
+
+
+class Destination(Struct, frozen=True, kw_only=True):
+    """Where a tenant wants its events.
+
+    `no` is the internal number that deliveries and attempts point to; it outlives deletion and is never reused, while
+    `id` is unique among a tenant's living destinations only. `version` grows with every change, so that whatever is
+    built from a destination (a client, a compiled filter) can be kept under `(no, version)`.
+    """
+
+    no: int
+    id: str
+    tenant_id: str
+    type: str
+    topics: tuple[str, ...]
+    config: dict[str, str]
+    credentials: dict[str, str]
+    created_at: Micros
+    updated_at: Micros
+    filter: dict[str, Any] | None = None
+    delivery_metadata: dict[str, str] | None = None
+    metadata: dict[str, str] | None = None
+    retry_policy: RetryOverrides | None = None
+    disabled_at: Micros | None = None
+    version: int = 1
+
+
+class Event(Struct, frozen=True, kw_only=True, gc=False):
+    """Something that happened on the platform. `data` is the JSON object exactly as it was published, byte for byte.
+
+    `seq` is Waypost's own time-ordered number of the event; `id` is the publisher's, unique within the tenant.
+    """
+
+    seq: int
+    id: str
+    tenant_id: str
+    topic: str
+    time: Micros
+    data: bytes
+    metadata: dict[str, str] | None = None
+    eligible_for_retry: bool = True
+    destination_id: str | None = None
+
+
+class DeliveryState(IntEnum):
+    """Where the delivery of one event to one destination stands."""
+
+    PENDING = 0
+    DELIVERED = 1
+    EXHAUSTED = 2
+    CANCELLED = 3
+
+
+class Delivery(Struct, frozen=True, kw_only=True, gc=False):
+    """One event on its way to one destination, as handed to a worker under a lease.
+
+    `attempt` is the number of the attempt to make now and the fence: a result is recorded only while the stored
+    delivery still waits for that same attempt. `retries` counts the automatic retries already spent, which a manual
+    attempt does not touch.
+    """
+
+    event: Event
+    destination_no: int
+    attempt: int
+    retries: int
+    manual: bool
+    lease_until: Micros
+
+
+class Outcome(Struct, frozen=True, kw_only=True, gc=False):
+    """What came of one attempt.
+
+    `code` is the destination's own status ("200", "ack") or a named failure ("timeout", "dns_error"). `detail` is the
+    sentence a customer reads. `retry_after` is the wait in seconds that the destination asked for. `latency` is in
+    microseconds.
+    """
+
+    ok: bool
+    code: str
+    started_at: Micros
+    latency: int
+    detail: str | None = None
+    retryable: bool = True
+    retry_after: float | None = None
+    response: dict[str, Any] | None = None
+    request: dict[str, Any] | None = None
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One try to hand an event to a destination, as kept on record."""
+
+    seq: int
+    tenant_id: str
+    event_seq: int
+    destination_no: int
+    destination_type: str
+    number: int
+    manual: bool
+    ok: bool
+    code: str
+    time: Micros
+    latency: int
+    detail: str | None = None
+    request: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None

@@ -1,0 +1,78 @@
+"""Which destinations an event goes to, and the reason why not for each of the others (specification, 4.2.2, 4.2.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from msgspec import Struct
+
+from waypost.core import topics
+from waypost.core.model import Destination, Event
+
+
+class Filter(Protocol):
+    """A compiled payload filter."""
+
+    def passes(self, event: Event) -> bool: ...
+
+    def explain(self, event: Event) -> str:
+        """The clause that failed, as a sentence."""
+        ...
+
+
+class Route(Struct, frozen=True):
+    """A destination with its subscription compiled; built once per destination version."""
+
+    destination: Destination
+    covers: Callable[[str], bool]
+    filter: Filter | None = None
+
+    @classmethod
+    def of(cls, destination: Destination, compiled: Filter | None = None) -> Route:
+        return cls(destination, topics.matcher(destination.topics), compiled)
+
+
+class Skip(NamedTuple):
+    """A destination that does not get the event. `reason` is one of `not_addressed`, `disabled`, `topic`, `filter`."""
+
+    destination_id: str
+    reason: str
+    detail: str | None = None
+
+
+class Routing(NamedTuple):
+    matched: tuple[Destination, ...]
+    skipped: tuple[Skip, ...]
+
+
+NOWHERE = Routing((), ())
+
+
+def route(event: Event, routes: Sequence[Route]) -> Routing:
+    """Split a tenant's destinations into those that get the event and those that don't, each with its reason.
+
+    An event addressed to one destination still obeys that destination's topics, filter and disabled state.
+    """
+    matched: list[Destination] = []
+    skipped: list[Skip] = []
+    for candidate in routes:
+        skip = _reason_to_skip(event, candidate)
+        if skip is None:
+            matched.append(candidate.destination)
+        else:
+            skipped.append(skip)
+    return Routing(tuple(matched), tuple(skipped))
+
+
+def _reason_to_skip(event: Event, candidate: Route) -> Skip | None:
+    destination = candidate.destination
+    if event.destination_id is not None and event.destination_id != destination.id:
+        return Skip(destination.id, "not_addressed")
+    if destination.disabled_at is not None:
+        return Skip(destination.id, "disabled")
+    if not candidate.covers(event.topic):
+        return Skip(destination.id, "topic")
+    if candidate.filter is not None and not candidate.filter.passes(event):
+        return Skip(destination.id, "filter", candidate.filter.explain(event))
+    return None

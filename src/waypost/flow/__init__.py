@@ -1,0 +1,1 @@
+"""The imperative shell: publish, deliver, manage, replay, sweep. Effects live here, decisions in the core."""

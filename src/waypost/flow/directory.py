@@ -1,0 +1,48 @@
+"""Who wants what, in memory: every tenant's destinations with their subscriptions compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from waypost.core.model import Destination
+from waypost.core.routing import Filter, Route
+from waypost.store.base import Store
+
+CompileFilter = Callable[[Destination], Filter | None]
+Routes = tuple[Route, ...]
+
+
+class Directory:
+    """A cache over the store. `forget` after a change makes the next look-up read the committed state."""
+
+    def __init__(self, store: Store, compile_filter: CompileFilter, *, most_tenants: int = 100_000) -> None:
+        self._store = store
+        self._compile_filter = compile_filter
+        self._most_tenants = most_tenants
+        self._routes: dict[str, Routes] = {}
+        self._changes = 0
+
+    def known(self, tenant_id: str) -> Routes | None:
+        """The tenant's routes if they are in memory."""
+        return self._routes.get(tenant_id)
+
+    async def routes(self, tenant_id: str) -> Routes:
+        """The tenant's routes, read from the store when they are not in memory. Empty for an unknown tenant."""
+        known = self._routes.get(tenant_id)
+        if known is not None:
+            return known
+        before = self._changes
+        destinations = await self._store.destinations(tenant_id)
+        routes = tuple(Route.of(destination, self._compile_filter(destination)) for destination in destinations)
+        if before == self._changes and routes:  # a change meanwhile may have been missed; unknown tenants take no room
+            self._remember(tenant_id, routes)
+        return routes
+
+    def forget(self, tenant_id: str) -> None:
+        self._changes += 1
+        self._routes.pop(tenant_id, None)
+
+    def _remember(self, tenant_id: str, routes: Routes) -> None:
+        if len(self._routes) >= self._most_tenants:
+            del self._routes[next(iter(self._routes))]
+        self._routes[tenant_id] = routes

@@ -1,0 +1,266 @@
+"""Tenants and destinations: created, changed, enabled, disabled, deleted (specification, section 4.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import UNSET, UnsetType, structs
+
+from waypost.connect import fields
+from waypost.connect.connector import Change, DestinationType, Tools
+from waypost.connect.registry import Registry
+from waypost.core import filters
+from waypost.core import topics as topic_names
+from waypost.core.errors import Conflict, Forbidden, Invalid, NotFound
+from waypost.core.model import Destination, Micros, TenantSummary
+from waypost.flow import textmaps
+from waypost.flow.clock import token
+from waypost.flow.draft import Draft, Rules, id_problem, read, sent
+from waypost.flow.textmaps import Limits
+from waypost.flow.values import Values
+from waypost.store.base import Page, Slice, Store
+
+_TRIES_AGAINST_OTHERS = 10
+
+
+class Manager:
+    """All rules about tenants and destinations. `changed` hears the tenant's id after every committed change.
+
+    `topics` is the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by_tenant`
+    tells a tenant's own request, which may do less than the operator's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        tools: Tools,
+        *,
+        topics: Sequence[str],
+        max_destinations: int,
+        changed: Callable[[str], None],
+        now: Callable[[], Micros],
+        limits: Limits | None = None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._tools = tools
+        self.topics = tuple(topics)
+        self._max_destinations = max_destinations
+        self._changed = changed
+        self._now = now
+        self._limits = limits or Limits()
+
+    # tenants
+
+    async def put_tenant(self, tenant_id: str, metadata: object = None) -> tuple[TenantSummary, bool]:
+        """Create the tenant or replace its metadata whole. The second value is True when it is new. Raises Invalid."""
+        problems = [problem for problem in [id_problem("tenant_id", tenant_id)] if problem]
+        values = self._tenant_metadata(metadata, problems)
+        if problems:
+            raise Invalid(problems)
+        created = await self._store.put_tenant(tenant_id, values, now=self._now())
+        self._changed(tenant_id)
+        return await self.tenant(tenant_id), created
+
+    def _tenant_metadata(self, metadata: object, problems: list[str]) -> dict[str, str] | None:
+        if metadata is None or isinstance(metadata, dict):
+            return textmaps.metadata(None, metadata, where="metadata", limits=self._limits, problems=problems)
+        problems.append("metadata must be an object")
+        return None
+
+    async def tenant(self, tenant_id: str) -> TenantSummary:
+        """Raises NotFound."""
+        found = await self._store.tenant(tenant_id)
+        if found is None:
+            raise NotFound("tenant not found")
+        return found
+
+    async def tenants(self, page: Page, *, ids: tuple[str, ...] = ()) -> tuple[Slice[TenantSummary], int]:
+        """A page of tenants, and how many there are in all."""
+        return await self._store.tenants(page, ids=ids), await self._store.count_tenants(ids=ids)
+
+    async def delete_tenant(self, tenant_id: str) -> None:
+        """Delete the tenant with its destinations. Raises NotFound."""
+        if not await self._store.delete_tenant(tenant_id, now=self._now()):
+            raise NotFound("tenant not found")
+        self._changed(tenant_id)
+
+    # destinations, read
+
+    async def destination(self, tenant_id: str, destination_id: str) -> Destination:
+        """Raises NotFound."""
+        found = await self._store.destination(tenant_id, destination_id)
+        if found is None:
+            raise NotFound("destination not found")
+        return found
+
+    async def destinations(
+        self, tenant_id: str, *, types: tuple[str, ...] = (), topics: tuple[str, ...] = ()
+    ) -> tuple[Destination, ...]:
+        """A tenant's destinations of any of the types that cover all of the topics, oldest first."""
+        return tuple(
+            destination
+            for destination in await self._store.destinations(tenant_id)
+            if (not types or destination.type in types) and all(map(topic_names.matcher(destination.topics), topics))
+        )
+
+    # destinations, changed
+
+    async def create(self, tenant_id: str, body: object, *, by_tenant: bool) -> Destination:
+        """Add a destination from the JSON object of a create.
+
+        Raises Invalid, Forbidden, NotFound for an unknown tenant, BadRequest for a taken id or one too many.
+        """
+        if by_tenant:
+            _refuse_import(body)
+        now = self._now()
+        draft, problems = read(body, self._rules(now))
+        problems += [f"{name} is required" for name in ("type", "topics") if _is_missing(body, name)]
+        kind = self._kind(draft, problems)
+        if kind is None:
+            raise Invalid(problems)
+        values = self._checked(kind, _change(None, by_tenant=by_tenant, now=now), draft, problems)
+        created_at = sent(draft.created_at, now)
+        added = await self._store.add_destination(
+            Destination(
+                no=0,
+                id=sent(draft.id, f"des_{token()}"),
+                tenant_id=tenant_id,
+                type=kind.type,
+                topics=sent(draft.topics, ()),
+                filter=sent(draft.filter, None),
+                disabled_at=sent(draft.disabled_at, None),
+                created_at=created_at,
+                updated_at=sent(draft.updated_at, created_at),
+                **values.parts(),
+            ),
+            limit=self._max_destinations,
+        )
+        self._changed(tenant_id)
+        return added
+
+    async def update(self, tenant_id: str, destination_id: str, body: object, *, by_tenant: bool) -> Destination:
+        """Merge the JSON object of an update into a destination (RFC 7396).
+
+        The body is checked before the destination is looked for. A secret sent back masked, as it was shown, stays as
+        it is. Raises Invalid, Forbidden, NotFound.
+        """
+        now = self._now()
+        draft, problems = read(body, self._rules(now))
+        if problems:
+            raise Invalid(problems)
+        return await self._change(
+            tenant_id, destination_id, lambda old: self._updated(old, draft, by_tenant=by_tenant, now=now)
+        )
+
+    async def enable(self, tenant_id: str, destination_id: str) -> Destination:
+        """Idempotent. Raises NotFound."""
+        return await self._change(tenant_id, destination_id, lambda old: structs.replace(old, disabled_at=None))
+
+    async def disable(self, tenant_id: str, destination_id: str) -> Destination:
+        """Idempotent: the first `disabled_at` stays. Raises NotFound."""
+        now = self._now()
+        return await self._change(
+            tenant_id, destination_id, lambda old: structs.replace(old, disabled_at=sent(old.disabled_at, now))
+        )
+
+    async def delete(self, tenant_id: str, destination_id: str) -> None:
+        """Raises NotFound."""
+        if await self._store.delete_destination(tenant_id, destination_id, now=self._now()) is None:
+            raise NotFound("destination not found")
+        self._changed(tenant_id)
+
+    async def _change(
+        self, tenant_id: str, destination_id: str, decide: Callable[[Destination], Destination]
+    ) -> Destination:
+        """Apply a change to the newest version; when somebody else was quicker, decide again on theirs."""
+        for _ in range(_TRIES_AGAINST_OTHERS):
+            old = await self.destination(tenant_id, destination_id)
+            new = decide(old)
+            if new == old:
+                return old
+            stored = await self._store.replace_destination(structs.replace(new, updated_at=self._now()))
+            if stored is not None:
+                self._changed(tenant_id)
+                return stored
+        raise Conflict("the destination is being changed by others at the same time; try again")
+
+    def _updated(self, old: Destination, draft: Draft, *, by_tenant: bool, now: Micros) -> Destination:
+        _refuse_to_change_the_fixed(old, draft, by_tenant=by_tenant)
+        values = self._checked(self._known(old.type), _change(old, by_tenant=by_tenant, now=now), draft, [])
+        return structs.replace(
+            old,
+            topics=sent(draft.topics, old.topics),
+            filter=old.filter if isinstance(draft.filter, UnsetType) else draft.filter,
+            disabled_at=old.disabled_at if isinstance(draft.disabled_at, UnsetType) else draft.disabled_at,
+            **values.parts(),
+        )
+
+    # what the values have to be
+
+    def _rules(self, now: Micros) -> Rules:
+        return Rules(catalogue=self.topics, read_filter=_read_filter, now=now)
+
+    def _kind(self, draft: Draft, problems: list[str]) -> DestinationType | None:
+        kind = None if isinstance(draft.type, UnsetType) else self._registry.get(draft.type)
+        if kind is None and not isinstance(draft.type, UnsetType):
+            problems.append(f"type must be one of: {', '.join(self._registry)}")
+        return kind
+
+    def _known(self, name: str) -> DestinationType:
+        kind = self._registry.get(name)
+        if kind is None:
+            raise Invalid([f"destination type {name} is not installed on this server"])
+        return kind
+
+    def _checked(self, kind: DestinationType, change: Change, draft: Draft, problems: list[str]) -> Values:
+        """The merged values as the type wants them stored. Raises Invalid with these problems and those found here."""
+        values = Values.of(change.old).merged(kind, draft, self._limits, problems)
+        if not problems:
+            config, credentials = kind.prepare(
+                structs.replace(change, config=values.config, credentials=values.credentials)
+            )
+            values = structs.replace(values, config=config, credentials=credentials)
+        problems += fields.problems(kind.config_fields, values.config, where="config")
+        problems += fields.problems(kind.credential_fields, values.credentials, where="credentials")
+        problems += [] if problems else kind.check(values.config, values.credentials, self._tools)
+        if problems:
+            raise Invalid(list(dict.fromkeys(problems)))
+        return values
+
+
+def _read_filter(value: Any, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return filters.normalise(value)
+    except filters.FilterError as error:
+        problems.append(f"filter: {error}")
+        return None
+
+
+def _change(old: Destination | None, *, by_tenant: bool, now: Micros) -> Change:
+    """Who changes what and when; the values follow once they are merged."""
+    return Change(old=old, config={}, credentials={}, by_tenant=by_tenant, now=now)
+
+
+def _is_missing(body: object, name: str) -> bool:
+    return isinstance(body, dict) and name not in body
+
+
+def _refuse_import(body: object) -> None:
+    """Only the operator imports destinations with a past."""
+    for name in ("created_at", "updated_at"):
+        if isinstance(body, dict) and body.get(name) is not None:
+            raise Forbidden(f"{name} may only be set with an API key")
+
+
+def _refuse_to_change_the_fixed(old: Destination, draft: Draft, *, by_tenant: bool) -> None:
+    """Sending a destination back whole is allowed; sending another type, id or past is not."""
+    for name in ("type", "id", "created_at", "updated_at"):
+        value = getattr(draft, name)
+        if value is None or value is UNSET or value == getattr(old, name):
+            continue
+        if by_tenant and name.endswith("_at"):
+            raise Forbidden(f"{name} may only be set with an API key")
+        raise Invalid([f"{name} cannot be updated"], f"{name} cannot be updated")

@@ -1,0 +1,104 @@
+"""Accepting events: route in memory, put on disk, hand over for delivery."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from waypost.core.model import Destination, Event, Micros
+from waypost.core.routing import Routing, route
+from waypost.flow import clock
+from waypost.flow.directory import Directory
+from waypost.observe.metrics import Metrics
+from waypost.store.base import Accepted, Publication, Store
+
+_log = structlog.get_logger("waypost")
+
+
+class Deliverer(Protocol):
+    """Who delivers what was accepted."""
+
+    def admit(self, matched: Sequence[Destination]) -> Micros | None:
+        """A lease for deliveries to these destinations, or None when they must wait in the store."""
+        ...
+
+    def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros) -> None:
+        """Deliver now what was stored under the lease."""
+        ...
+
+    def ring(self, destination_no: int, due: Micros) -> None:
+        """Something for this destination waits in the store and is due then."""
+        ...
+
+
+class Publisher:
+    """Accepts events. What it has answered is on disk."""
+
+    def __init__(
+        self, store: Store, directory: Directory, deliverer: Deliverer, metrics: Metrics, *, log_events: bool = True
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._deliverer = deliverer
+        self._metrics = metrics
+        self._log_events = log_events
+
+    async def publish(self, event: Event) -> Accepted:
+        """Store one event with its deliveries and start delivering. Raises Unavailable when it is not on disk."""
+        began = time.perf_counter()
+        publication = self._prepare(event, await self._routing(event))
+        accepted = await self._store.accept(publication)
+        self._hand_over(publication, accepted, began)
+        return accepted
+
+    async def publish_many(self, events: Sequence[Event]) -> list[Accepted]:
+        """The same for several events in one transaction: all are stored or none is."""
+        began = time.perf_counter()
+        publications = [self._prepare(event, await self._routing(event)) for event in events]
+        accepted = await self._store.accept_many(publications)
+        for publication, came in zip(publications, accepted, strict=True):
+            self._hand_over(publication, came, began)
+        return accepted
+
+    async def _routing(self, event: Event) -> Routing:
+        routes = self._directory.known(event.tenant_id)
+        return route(event, await self._directory.routes(event.tenant_id) if routes is None else routes)
+
+    def _prepare(self, event: Event, routing: Routing) -> Publication:
+        return Publication(
+            event=event,
+            matched=routing.matched,
+            skipped=routing.skipped,
+            accepted_at=clock.now(),
+            lease_until=self._deliverer.admit(routing.matched) if routing.matched else None,
+        )
+
+    def _hand_over(self, publication: Publication, accepted: Accepted, began: float) -> None:
+        if not accepted.duplicate:
+            if publication.lease_until is not None:
+                self._deliverer.take(publication.event, publication.matched, publication.lease_until)
+            else:
+                for destination in publication.matched:
+                    self._deliverer.ring(destination.no, publication.accepted_at)
+        seconds = time.perf_counter() - began
+        self._metrics.published(matched=len(publication.matched), duplicate=accepted.duplicate, seconds=seconds)
+        if self._log_events:
+            _log_publish(publication, accepted, seconds)
+
+
+def _log_publish(publication: Publication, accepted: Accepted, seconds: float) -> None:
+    event = publication.event
+    _log.info(
+        "publish",
+        tenant_id=event.tenant_id,
+        event_id=event.id,
+        topic=event.topic,
+        bytes=len(event.data),
+        matched=len(publication.matched),
+        skipped=len(publication.skipped),
+        duplicate=accepted.duplicate,
+        ms=round(seconds * 1000, 3),
+    )

@@ -1,0 +1,43 @@
+"""Sending again what was sent before, because a person asks for it (specification, section 4.2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from waypost.core import topics
+from waypost.core.errors import BadRequest, NotFound
+from waypost.core.model import Micros
+from waypost.flow import clock
+from waypost.store.base import RetryRequest, Store
+
+_log = structlog.get_logger("waypost")
+
+
+class Replayer:
+    def __init__(self, store: Store, ring: Callable[[int, Micros], None]) -> None:
+        self._store = store
+        self._ring = ring
+
+    async def retry(self, event_id: str, destination_id: str, *, tenant_id: str | None, by: str) -> None:
+        """Have one more attempt made now, whatever became of the earlier ones.
+
+        `tenant_id` bounds what the caller may see (None: everything), `by` names the caller for the log. Raises NotFound
+        or BadRequest.
+        """
+        found = await self._store.event(event_id, tenant_id=tenant_id)
+        if found is None:
+            raise NotFound("event not found")
+        event = found.event
+        destination = await self._store.destination(event.tenant_id, destination_id)
+        if destination is None:
+            raise NotFound("destination not found")
+        if destination.disabled_at is not None:
+            raise BadRequest("Destination is disabled")
+        if not topics.matcher(destination.topics)(event.topic):
+            raise BadRequest("destination does not match event")
+        now = clock.now()
+        await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now))
+        self._ring(destination.no, now)
+        _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id, by=by)

@@ -1,0 +1,93 @@
+"""The parts of a destination that a change is merged into (RFC 7396) rather than put in place of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, UnsetType, structs
+
+from waypost.connect import fields
+from waypost.connect.connector import DestinationType
+from waypost.connect.fields import Field
+from waypost.core.model import Destination
+from waypost.core.retry import RetryOverrides
+from waypost.flow import textmaps
+from waypost.flow.draft import Draft
+from waypost.flow.overrides import overrides
+from waypost.flow.textmaps import Changes, Limits
+
+
+class Values(Struct, frozen=True, kw_only=True):
+    """The merged parts as they stand before or after a change."""
+
+    config: dict[str, str]
+    credentials: dict[str, str]
+    delivery_metadata: dict[str, str] | None = None
+    metadata: dict[str, str] | None = None
+    retry_policy: RetryOverrides | None = None
+
+    @classmethod
+    def of(cls, destination: Destination | None) -> Values:
+        """What stands in a destination; nothing, for one that is to be created."""
+        if destination is None:
+            return cls(config={}, credentials={})
+        return cls(**{name: getattr(destination, name) for name in cls.__struct_fields__})
+
+    def parts(self) -> dict[str, Any]:
+        """The fields by name, to be laid over a destination."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+    def merged(self, kind: DestinationType, draft: Draft, limits: Limits, problems: list[str]) -> Values:
+        """These values with the draft's changes; what is wrong with the changes goes to `problems`."""
+        return Values(
+            config=_fields(kind.config_fields, self.config, draft.config, "config", problems),
+            credentials=_fields(kind.credential_fields, self.credentials, draft.credentials, "credentials", problems),
+            delivery_metadata=textmaps.metadata(
+                self.delivery_metadata,
+                draft.delivery_metadata,
+                where="delivery_metadata",
+                limits=limits,
+                problems=problems,
+            ),
+            metadata=textmaps.metadata(
+                self.metadata, draft.metadata, where="metadata", limits=limits, problems=problems
+            ),
+            retry_policy=_retry_policy(self.retry_policy, draft.retry_policy, problems),
+        )
+
+
+def _fields(
+    known: Sequence[Field], old: dict[str, str], changes: Changes, where: str, problems: list[str]
+) -> dict[str, str]:
+    """Config or credentials after a change; an empty text counts as a value that is not there."""
+    if isinstance(changes, UnsetType):
+        return old
+    if changes is not None:
+        changes = fields.unmask(known, old, changes)
+        problems += _changes_of_read_only(known, old, changes, where)
+    json_keys = {field.key for field in known if field.type == "key_value_map"}
+    values = textmaps.texts(
+        textmaps.merged(old, changes),
+        where=where,
+        problems=problems,
+        convert=lambda key, value: textmaps.as_text_or_json(value) if key in json_keys else textmaps.as_text(value),
+    )
+    return {key: value for key, value in values.items() if value != ""}
+
+
+def _changes_of_read_only(
+    known: Sequence[Field], old: dict[str, str], changes: dict[str, Any], where: str
+) -> list[str]:
+    return [
+        f"{where}.{field.key} is set by the server and cannot be changed"
+        for field in known
+        if field.read_only and field.key in changes and changes[field.key] != old.get(field.key)
+    ]
+
+
+def _retry_policy(old: RetryOverrides | None, changes: Changes, problems: list[str]) -> RetryOverrides | None:
+    if isinstance(changes, UnsetType):
+        return old
+    standing = {} if old is None else {name: value for name, value in structs.asdict(old).items() if value is not None}
+    return overrides(textmaps.merged(standing, changes), problems=problems)

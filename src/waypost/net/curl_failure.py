@@ -1,0 +1,98 @@
+"""libcurl's failures in the words of Waypost: a named code, and a sentence that a customer understands."""
+
+from __future__ import annotations
+
+import errno
+from urllib.parse import urlsplit
+
+import pycurl
+from msgspec import Struct
+
+from waypost.core.errors import DeliveryError
+from waypost.net.exchange import HttpSettings
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """What libcurl says of a transfer that failed, and how far the transfer had come."""
+
+    code: int
+    message: str
+    errno: int
+    refusal: str | None
+    connected: bool
+    secured: bool
+    answering: bool
+    elapsed: float
+
+
+_TLS = frozenset(
+    {
+        pycurl.E_SSL_CONNECT_ERROR,
+        pycurl.E_PEER_FAILED_VERIFICATION,
+        pycurl.E_SSL_CERTPROBLEM,
+        pycurl.E_SSL_CIPHER,
+        pycurl.E_SSL_CACERT_BADFILE,
+        pycurl.E_SSL_CRL_BADFILE,
+        pycurl.E_SSL_ISSUER_ERROR,
+        pycurl.E_SSL_INVALIDCERTSTATUS,
+        pycurl.E_USE_SSL_FAILED,
+    }
+)
+_BROKEN_OFF = frozenset(
+    {pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2}
+)
+
+
+def explain(failure: Failure, url: str, settings: HttpSettings) -> DeliveryError:
+    """The error of a failed exchange."""
+    parts = urlsplit(url)
+    where = parts.netloc
+    if failure.refusal is not None:
+        return DeliveryError("blocked_address", f"{where} was not contacted: {failure.refusal}")
+    if failure.code == pycurl.E_OPERATION_TIMEDOUT:
+        return DeliveryError("timeout", _timeout(failure, where, secure=parts.scheme == "https"))
+    if failure.code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
+        what = "proxy" if failure.code == pycurl.E_COULDNT_RESOLVE_PROXY else "host"
+        return DeliveryError("dns_error", f"The address of the {what} could not be found on the way to {where}")
+    if failure.code in _TLS:
+        return DeliveryError("tls_error", f"No secure connection to {where}: {_said(failure)}")
+    if failure.code == pycurl.E_COULDNT_CONNECT:
+        return _no_connection(failure, where)
+    return _broken_off(failure, where)
+
+
+def _timeout(failure: Failure, where: str, *, secure: bool) -> str:
+    seconds = f"{failure.elapsed:.1f} s"
+    if not failure.connected:
+        return f"No connection to {where} within {seconds}"
+    if secure and not failure.secured:
+        return f"No secure connection to {where} within {seconds}"
+    if not failure.answering:
+        return f"{where} did not answer within {seconds}"
+    return f"The answer of {where} was not complete within {seconds}"
+
+
+def _no_connection(failure: Failure, where: str) -> DeliveryError:
+    if failure.errno == errno.ECONNREFUSED:
+        return DeliveryError("connection_refused", f"{where} refused the connection")
+    if failure.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL):
+        return DeliveryError("network_unreachable", f"There is no network route to {where}")
+    if failure.errno == errno.ETIMEDOUT:
+        return DeliveryError("timeout", _timeout(failure, where, secure=False))
+    if failure.errno == errno.ECONNRESET:
+        return DeliveryError("connection_reset", f"{where} closed the connection while it was being opened")
+    return DeliveryError("network_error", f"No connection to {where}: {_said(failure)}")
+
+
+def _broken_off(failure: Failure, where: str) -> DeliveryError:
+    if failure.code == pycurl.E_GOT_NOTHING or failure.errno in (errno.ECONNRESET, errno.EPIPE):
+        return DeliveryError("connection_reset", f"{where} closed the connection without an answer")
+    if failure.code == pycurl.E_PARTIAL_FILE:
+        return DeliveryError("connection_reset", f"{where} closed the connection in the middle of its answer")
+    if failure.code == pycurl.E_URL_MALFORMAT:
+        return DeliveryError("network_error", f"The URL is not one that can be requested: {_said(failure)}", retryable=False)
+    return DeliveryError("network_error", f"The exchange with {where} failed: {_said(failure)}")
+
+
+def _said(failure: Failure) -> str:
+    return failure.message or f"libcurl error {failure.code}"

@@ -1,0 +1,289 @@
+"""The composition root: settings in, a running Waypost out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import uvicorn
+
+from waypost.api.app import Backend, create_app
+from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
+from waypost.connect.connector import Tools
+from waypost.connect.registry import Registry
+from waypost.core import filters
+from waypost.core.errors import Forbidden, SettingsError
+from waypost.core.model import Destination
+from waypost.core.retry import RetryPolicy
+from waypost.core.routing import Filter
+from waypost.flow import clock
+from waypost.flow.access import Access, Admin
+from waypost.flow.deliver import Bounds, Dispatcher
+from waypost.flow.directory import Directory
+from waypost.flow.manage import Manager
+from waypost.flow.publish import Publisher
+from waypost.flow.replay import Replayer
+from waypost.net.exchange import HttpSettings
+from waypost.net.guard import AddressGuard
+from waypost.net.http import HttpClient
+from waypost.net.resolve import GuardedResolver, SystemResolver
+from waypost.observe import logs
+from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
+from waypost.settings import Settings
+from waypost.store.sqlite import SqliteStore
+from waypost.store.vault import Vault, key_beside, parse_key
+
+_SWITCH_INTERVAL = 0.001
+
+
+class Service:
+    """Everything that runs in one process, wired together. `running()` starts and ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics: Metrics = PrometheusMetrics() if settings.metrics else NullMetrics()
+        vault = vault_of(settings)
+        sequence = clock.Sequence()
+        self.store = SqliteStore(
+            settings.sqlite_path,
+            vault,
+            clock=clock.now,
+            busy_timeout=settings.database_busy_timeout,
+            observer=self.metrics,
+        )
+        self.registry = Registry.discover()
+        self.tools = tools_of(settings)
+        self.dispatcher = Dispatcher(
+            self.store,
+            self.registry,
+            self.tools,
+            retry_policy_of(settings),
+            self.metrics,
+            sequence,
+            bounds=bounds_of(settings),
+            log_events=settings.log_events,
+        )
+        self.directory = Directory(self.store, _compiled_filter)
+        publisher = Publisher(
+            self.store, self.directory, self.dispatcher, self.metrics, log_events=settings.log_events
+        )
+        self.manager = Manager(
+            self.store,
+            self.registry,
+            self.tools,
+            topics=settings.topics,
+            max_destinations=settings.max_destinations_per_tenant,
+            changed=self._changed,
+            now=clock.now,
+        )
+        jwt_secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else vault.derive("tenant tokens")
+        self.access = Access(
+            self.store,
+            jwt_secret=jwt_secret.encode(),
+            jwt_lifetime=settings.jwt_lifetime,
+            now=clock.now,
+            fixed_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        )
+        self.replayer = Replayer(self.store, self.dispatcher.ring)
+        catalogue = frozenset(settings.topics)
+        self._publish = PublishEndpoint(
+            publisher,
+            authorise=self._authorise_admin,
+            next_seq=sequence.next,
+            catalogue=lambda: catalogue,
+            limits=Limits(
+                event_bytes=settings.publish_max_bytes,
+                batch_events=settings.publish_batch_max_events,
+                batch_bytes=settings.publish_batch_max_bytes,
+            ),
+            refused=self.metrics.refused,
+        )
+        self._publish_paths = self._publish.paths
+        self._management = create_app(
+            Backend(
+                settings=settings,
+                store=self.store,
+                manager=self.manager,
+                access=self.access,
+                registry=self.registry,
+                replayer=self.replayer,
+                health=self.health,
+                metrics=self.metrics.exposition,
+            )
+        )
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application: publishing beside the management API, without its framework."""
+        if scope["type"] == "http" and scope["path"] in self._publish_paths:
+            await self._publish(scope, receive, send)
+        else:
+            await self._management(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Service]:
+        """Started, and at the end closed in the order in which nothing is lost."""
+        async with contextlib.AsyncExitStack() as stack:
+            await self.store.open()
+            stack.push_async_callback(self.store.close)
+            await self.tools.http.start()
+            stack.push_async_callback(self.tools.http.close)
+            await self.access.refresh()
+            keeping_fresh = asyncio.create_task(self.access.keep_fresh())
+            stack.callback(keeping_fresh.cancel)
+            await self.dispatcher.start()
+            stack.push_async_callback(self.dispatcher.close)
+            yield self
+
+    def health(self) -> dict[str, bool]:
+        """Which of the process's workers are well."""
+        return {"http-server": True, "store-writer": self.store.writing, "dispatcher": self.dispatcher.delivering}
+
+    def _changed(self, tenant_id: str) -> None:
+        self.directory.forget(tenant_id)
+        self.dispatcher.changed(tenant_id)
+
+    def _authorise_admin(self, authorization: bytes | None) -> None:
+        if not isinstance(self.access.identify(authorization), Admin):
+            raise Forbidden("publishing needs an admin key")
+
+
+def _compiled_filter(destination: Destination) -> Filter | None:
+    return filters.compile_filter(destination.filter) if destination.filter else None
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The vault with the settings' keys, or with the key file beside the database. Raises SettingsError."""
+    first = settings.encryption_key
+    current = parse_key(first.get_secret_value()) if first else key_beside(settings.sqlite_path)
+    return Vault([current, *(parse_key(key.get_secret_value()) for key in settings.encryption_old_keys)])
+
+
+def retry_policy_of(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        limit=settings.retry_limit,
+        base_seconds=settings.retry_base,
+        factor=settings.retry_factor,
+        max_wait_seconds=settings.retry_max_wait,
+        jitter=settings.retry_jitter,
+        schedule=settings.retry_schedule,
+        retry_on=settings.retry_on,
+        retry_codes=settings.retry_codes,
+        no_retry_codes=settings.no_retry_codes,
+    )
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    return Bounds(
+        concurrency=settings.delivery_concurrency,
+        concurrency_per_destination=settings.delivery_concurrency_per_destination,
+        concurrency_per_tenant=settings.delivery_concurrency_per_tenant,
+        queue=settings.delivery_queue,
+        queue_per_destination=settings.delivery_queue_per_destination,
+        lease=settings.delivery_lease,
+        sweep_interval=settings.sweep_interval,
+        shutdown=settings.webhook_timeout + 1,
+    )
+
+
+def tools_of(settings: Settings) -> Tools:
+    networks = [ip_network(network) for network in settings.webhook_allowed_networks]
+    guard = AddressGuard(networks, enabled=settings.webhook_address_guard)
+    resolver = GuardedResolver(SystemResolver(timeout=settings.dns_timeout), guard, ttl=settings.dns_ttl)
+    http = HttpSettings(
+        connect_timeout=settings.webhook_connect_timeout,
+        first_byte_timeout=settings.webhook_timeout,
+        total_timeout=settings.webhook_timeout,
+        body_cap=settings.webhook_response_max_bytes,
+        user_agent=settings.webhook_user_agent,
+        http2=settings.webhook_http2,
+        proxy=settings.webhook_proxy.get_secret_value() if settings.webhook_proxy else None,
+        pool_size=settings.webhook_keep_alive,
+        ca_bundle=str(settings.webhook_ca_file) if settings.webhook_ca_file else None,
+    )
+    return Tools(
+        http=HttpClient(http, resolver, guard), guard=guard, resolver=resolver, options=destination_options(settings)
+    )
+
+
+def destination_options(settings: Settings) -> dict[str, Any]:
+    """What destination types may know of the settings, by `<type>_<name>`."""
+    return {
+        "webhook_mode": settings.webhook_mode,
+        "webhook_header_prefix": settings.webhook_header_prefix,
+        "webhook_secret_overlap": settings.webhook_secret_overlap,
+        "webhook_headers_omit": settings.webhook_headers_omit,
+    }
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handling: a second handler of ours would have to undo it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings, ready: Callable[[Service, str, str | None], None]) -> None:
+    """Run until SIGINT or SIGTERM. `ready` hears the service, its URL and the first admin key, if one was made now.
+
+    Raises SettingsError when it cannot start.
+    """
+    service = Service(settings)
+    listening = _listen(settings)
+    with contextlib.closing(listening):
+        async with service.running():
+            first_key = await service.access.ensure_key()
+            server = _Server(_uvicorn_config(service))
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, _stop, server)
+            _settle_down()
+            ready(service, _url_of(listening), first_key.secret if first_key else None)
+            await server.serve(sockets=[listening])
+
+
+def _uvicorn_config(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        service.app,
+        http="httptools",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=5,
+        backlog=4096,
+    )
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+def _settle_down() -> None:
+    """Let the threads take turns quickly, and keep the garbage collector off what lives as long as the process."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=4096)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from None
+
+
+def _url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

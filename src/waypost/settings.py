@@ -1,0 +1,236 @@
+"""Every setting of Waypost: `WAYPOST_*` environment variables over one TOML file over the defaults here."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from waypost.core import topics
+from waypost.core.errors import SettingsError
+
+PREFIX = "WAYPOST_"
+CONFIG_FILE_VARIABLE = "WAYPOST_CONFIG"
+DEFAULT_CONFIG_FILE = Path("waypost.toml")
+_SET_BY_ORCHESTRATORS = ("WAYPOST_SERVICE_", "WAYPOST_PORT_")
+_NOT_A_SETTING = frozenset({CONFIG_FILE_VARIABLE, "WAYPOST_URL"})
+
+
+def _csv(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(ip_network(value, strict=False)) for value in values)
+
+
+def _topic_names(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not topics.is_topic(value):
+            raise ValueError(f"{value!r} is not a topic name")
+    return values
+
+
+Csv = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_csv)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """The effective settings. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, validate_default=False)
+
+    # where it listens
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(3333, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    public_url: str | None = Field(None, description="The URL under which browsers reach Waypost (portal links).")
+
+    # where it keeps its truth
+    database_url: str = Field(
+        "sqlite:///waypost.db", description="`sqlite:///relative.db` or `sqlite:////absolute.db`."
+    )
+    database_busy_timeout: Seconds = Field(5.0, description="How long to wait for a locked database file.")
+    encryption_key: SecretStr | None = Field(
+        None, description="32 bytes in base64; encrypts credentials at rest. Default: a key file beside the database."
+    )
+    encryption_old_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_csv)] = Field(
+        (), description="Former encryption keys (csv), still able to read what they wrote."
+    )
+
+    # who may do what
+    api_key: SecretStr | None = Field(None, min_length=1, description="A fixed admin key beside the stored ones.")
+    jwt_secret: SecretStr | None = Field(
+        None, min_length=1, description="Signs tenant tokens. Default: derived from the encryption key."
+    )
+    jwt_lifetime: Seconds = Field(86_400.0, description="How long a tenant token is valid.")
+
+    # what may be published
+    topics: Annotated[Csv, AfterValidator(_topic_names)] = Field(
+        (), description="The topic catalogue (csv); empty = any."
+    )
+    publish_max_bytes: Count = Field(1_048_576, description="Largest publish request, and largest event in a batch.")
+    publish_batch_max_events: Count = Field(1_000, description="Most events in one batch.")
+    publish_batch_max_bytes: Count = Field(16_777_216, description="Largest batch request.")
+    request_max_bytes: Count = Field(1_048_576, description="Largest request to any other route.")
+    max_destinations_per_tenant: Count = Field(20, description="Most destinations a tenant may have.")
+
+    # delivery
+    delivery_concurrency: Count = Field(1_000, description="Most attempts in flight at once.")
+    delivery_concurrency_per_destination: Count = Field(64, description="Most attempts in flight to one destination.")
+    delivery_concurrency_per_tenant: Count = Field(
+        500, description="Most attempts in flight for one tenant, so that others always find room."
+    )
+    delivery_queue: Count = Field(20_000, description="Most deliveries held in memory; more wait in the store.")
+    delivery_queue_per_destination: Count = Field(2_000, description="The same for one destination.")
+    delivery_lease: Seconds = Field(120.0, description="How long a worker owns a delivery; longer than any attempt.")
+    sweep_interval: Seconds = Field(5.0, description="How often the store is searched for forgotten deliveries.")
+
+    # retries: the server's policy, which a destination may override
+    retry_limit: int = Field(10, ge=0, description="Most automatic retries after the first attempt.")
+    retry_base: Seconds = Field(30.0, description="Wait before the first retry.")
+    retry_factor: float = Field(2.0, ge=1, description="Each further wait is this many times the one before.")
+    retry_max_wait: Seconds = Field(86_400.0, description="Longest wait, also for Retry-After.")
+    retry_jitter: float = Field(0.1, ge=0, le=1, description="Share of the wait that is added at random, at most.")
+    retry_schedule: Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_csv)] = Field(
+        (), description="Explicit waits (csv of seconds) in place of limit, base and factor."
+    )
+    retry_on: Literal["transient", "any"] = Field(
+        "transient", description="`transient`: network errors, timeouts, 408, 425, 429, 5xx; `any`: every failure."
+    )
+    retry_codes: Csv = Field((), description="Further codes worth a retry (csv): `404`, `4xx`, `tls_error`.")
+    no_retry_codes: Csv = Field((), description="Codes never worth a retry (csv); wins over the others.")
+
+    # webhooks
+    webhook_mode: Literal["standard", "default"] = Field(
+        "standard",
+        description="`standard`: Standard Webhooks headers; `default`: prefixed ones, as Outpost sends them.",
+    )
+    webhook_header_prefix: str = Field(
+        "x-waypost-", pattern=r"^[A-Za-z0-9-]*$", description="Prefix of Waypost's headers."
+    )
+    webhook_allowed_networks: Annotated[Csv, AfterValidator(_networks)] = Field(
+        (), description="Networks (csv of CIDRs) let through the address guard."
+    )
+    webhook_address_guard: bool = Field(True, description="Refuse private, local and reserved addresses.")
+    webhook_secret_overlap: Seconds = Field(86_400.0, description="How long a rotated secret still signs.")
+    webhook_headers_omit: Csv = Field((), description="Waypost's headers to leave out (csv): `topic`, `timestamp` ...")
+    webhook_proxy: SecretStr | None = Field(
+        None, description="Forward proxy for webhooks: `http://user:pass@host:port`."
+    )
+    webhook_ca_file: Path | None = Field(None, description="Further CA certificates (PEM) for webhook receivers.")
+    webhook_connect_timeout: Seconds = Field(5.0, description="Longest wait for a connection, TLS included.")
+    webhook_timeout: Seconds = Field(30.0, description="Longest attempt as a whole.")
+    webhook_response_max_bytes: Count = Field(16_384, description="How much of a response body is kept.")
+    webhook_http2: bool = Field(True, description="Offer HTTP/2 to https receivers.")
+    webhook_user_agent: str = Field("waypost", min_length=1, description="User-Agent of webhooks.")
+    webhook_keep_alive: Count = Field(1_000, description="Most idle connections kept open.")
+    dns_ttl: Seconds = Field(30.0, description="How long a looked-up address is used.")
+    dns_timeout: Seconds = Field(5.0, description="Longest wait for a name.")
+
+    # what is written about it
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else json."
+    )
+    log_events: bool = Field(True, description="One line per publish and one per attempt.")
+    metrics: bool = Field(True, description="Serve `/metrics`, open to whoever reaches the port.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The database file. Raises SettingsError for a URL of another kind."""
+        scheme, _, path = self.database_url.partition(":///")
+        if scheme != "sqlite" or not path:
+            raise SettingsError(f"database_url: {self.database_url!r} is not of the form sqlite:///FILE")
+        return Path(path)
+
+
+def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings. `overrides` (command-line options) win over the environment, that over the TOML file.
+
+    Raises SettingsError with one line per wrong setting.
+    """
+    environment = os.environ if environment is None else environment
+    values = _from_file(environment) | _from_environment(environment)
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentences(error))) from None
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """The settings as `waypost config` shows them: plain values, secrets as stars."""
+    return {name: _shown(getattr(settings, name)) for name in Settings.model_fields}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "********"
+    if isinstance(value, tuple):
+        return [_shown(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
+    named = environment.get(CONFIG_FILE_VARIABLE)
+    path = Path(named) if named else DEFAULT_CONFIG_FILE
+    if not named and not path.exists():
+        return {}
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, value in _own_variables(environment):
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in Settings.model_fields and name.removesuffix("_file") in Settings.model_fields:
+            name, value = name.removesuffix("_file"), _secret_file(variable, value)  # noqa: PLW2901
+        values[name] = value
+    return values
+
+
+def _own_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for variable, value in environment.items():
+        foreign = variable in _NOT_A_SETTING or variable.startswith(_SET_BY_ORCHESTRATORS)
+        if variable.startswith(PREFIX) and not foreign and value != "":
+            yield variable, value
+
+
+def _secret_file(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}: cannot read {path}: {error}") from None
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0])
+        if problem["type"] == "extra_forbidden":
+            yield f"{name}: there is no such setting ({PREFIX}{name.upper()}); `waypost config` lists them"
+        else:
+            yield f"{name} ({PREFIX}{name.upper()}): {problem['msg']}"

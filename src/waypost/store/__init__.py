@@ -1,0 +1,1 @@
+"""Truth: events, deliveries and attempts on disk. One verb is one transaction."""

@@ -1,0 +1,288 @@
+"""What a store has to do. One verb is one transaction; a verb that returns has its effect on disk.
+
+Every verb raises `waypost.core.errors.Unavailable` when the change could not be made durable (full disk, locked file,
+closing). Reads see everything that was acknowledged before they began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from waypost.core.model import (
+    Attempt,
+    Delivery,
+    DeliveryState,
+    Destination,
+    Event,
+    Micros,
+    Outcome,
+    TenantSummary,
+)
+from waypost.core.routing import Skip
+from waypost.core.settle import Settlement
+
+T = TypeVar("T")
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """What became of a published event. For a duplicate, `destination_ids` are those the first publish matched."""
+
+    duplicate: bool
+    destination_ids: tuple[str, ...]
+
+
+class Publication(Struct, frozen=True, kw_only=True, gc=False):
+    """An event to accept with its routing.
+
+    `lease_until` is set when the publishing process delivers at once; None leaves the deliveries for a later claim.
+    """
+
+    event: Event
+    matched: tuple[Destination, ...]
+    skipped: tuple[Skip, ...]
+    accepted_at: Micros
+    lease_until: Micros | None
+
+
+class Result(Struct, frozen=True, kw_only=True, gc=False):
+    """An attempt that was made, to be put on record with what follows from it. `seq` is the attempt's own number."""
+
+    seq: int
+    delivery: Delivery
+    destination_type: str
+    outcome: Outcome
+    settlement: Settlement
+
+
+class Claim(Struct, frozen=True):
+    """Deliveries of one destination taken under a lease, and when the next one that was not taken falls due."""
+
+    deliveries: tuple[Delivery, ...]
+    next_due: Micros | None
+
+
+class Direction(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A window on an ordered list. `after` / `before` are exclusive positions `(sort value, tie-breaker)`."""
+
+    limit: int
+    direction: Direction = Direction.DESC
+    after: tuple[int, int | str] | None = None
+    before: tuple[int, int | str] | None = None
+
+
+class TimeRange(Struct, frozen=True, kw_only=True):
+    """Bounds on an instant; every one that is set must hold."""
+
+    gte: Micros | None = None
+    lte: Micros | None = None
+    gt: Micros | None = None
+    lt: Micros | None = None
+
+
+class EventQuery(Struct, frozen=True, kw_only=True):
+    """Conditions on events; an empty tuple means "any"."""
+
+    ids: tuple[str, ...] = ()
+    tenant_ids: tuple[str, ...] = ()
+    destination_ids: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    time: TimeRange = TimeRange()
+
+
+class AttemptQuery(Struct, frozen=True, kw_only=True):
+    """Conditions on attempts; an empty tuple means "any". `time` bounds the attempt's own time."""
+
+    ids: tuple[int, ...] = ()
+    tenant_ids: tuple[str, ...] = ()
+    event_ids: tuple[str, ...] = ()
+    destination_ids: tuple[str, ...] = ()
+    destination_types: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    ok: bool | None = None
+    time: TimeRange = TimeRange()
+
+
+class StoredEvent(Struct, frozen=True, kw_only=True):
+    """An event as it stands on record, with the destinations it was routed to and those that were skipped."""
+
+    event: Event
+    accepted_at: Micros
+    matched_destination_ids: tuple[str, ...]
+    skipped: tuple[Skip, ...]
+
+
+class StoredAttempt(Struct, frozen=True, kw_only=True):
+    """An attempt with the event it carried and the destination (perhaps deleted since) it was made to."""
+
+    attempt: Attempt
+    event: Event
+    destination: Destination
+
+
+class Slice(Struct, Generic[T], frozen=True):
+    """One page of a list; `has_next` and `has_prev` tell whether there is more on either side."""
+
+    items: tuple[T, ...]
+    has_next: bool
+    has_prev: bool
+
+
+class RetryRequest(Struct, frozen=True, kw_only=True):
+    """A manual retry: make one attempt now, whatever state the delivery is in."""
+
+    event_seq: int
+    destination_no: int
+    now: Micros
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """An admin key as stored: its SHA-256 digest, never the key."""
+
+    id: str
+    name: str
+    digest: bytes
+    hint: str
+    created_at: Micros
+
+
+class Backlog(Struct, frozen=True):
+    """Deliveries not yet settled: how many wait, and since when the oldest due one does."""
+
+    waiting: int
+    oldest_due: Micros | None
+
+
+class Store(Protocol):
+    """The seam that every store implements; `tests/store_suite.py` is its conformance suite."""
+
+    async def open(self) -> None:
+        """Connect, migrate, and take back the leases that a dead predecessor of this process held.
+
+        Raises SettingsError when the database cannot be used at all (wrong key, newer schema, second process).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was handed in, then release everything. Idempotent."""
+        ...
+
+    # the life of an event
+
+    async def accept(self, publication: Publication) -> Accepted:
+        """Store the event, its deliveries and its skip reasons, once per (tenant, event id)."""
+        ...
+
+    async def accept_many(self, publications: Sequence[Publication]) -> list[Accepted]:
+        """The same for several events in one transaction: all of them or none."""
+        ...
+
+    async def record(self, result: Result) -> bool:
+        """Put an attempt on record and move its delivery on.
+
+        False, and nothing changes, when the delivery no longer waits for that attempt number (fencing).
+        """
+        ...
+
+    async def claim(self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int) -> Claim:
+        """Lease up to `limit` pending deliveries of a destination that are due, oldest first."""
+        ...
+
+    async def release(self, deliveries: Sequence[Delivery], *, due: Micros) -> None:
+        """Give leased deliveries back untried, due again at `due`."""
+        ...
+
+    async def cancel(self, destination_no: int) -> None:
+        """Cancel whatever still waits for a destination."""
+        ...
+
+    async def due_destinations(self) -> list[tuple[int, Micros]]:
+        """For every destination with pending deliveries: its number and when its earliest one is due."""
+        ...
+
+    async def retry(self, request: RetryRequest) -> None:
+        """Make a manual attempt due now; a delivery that never existed is created, a scheduled retry is replaced."""
+        ...
+
+    async def backlog(self, *, now: Micros) -> Backlog: ...
+
+    # tenants
+
+    async def put_tenant(self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros) -> bool:
+        """Create the tenant or replace its metadata. True when it is new."""
+        ...
+
+    async def tenant(self, tenant_id: str) -> TenantSummary | None: ...
+
+    async def delete_tenant(self, tenant_id: str, *, now: Micros) -> bool:
+        """Delete the tenant and its destinations; their pending deliveries are cancelled. False when unknown."""
+        ...
+
+    async def tenants(self, page: Page, *, ids: tuple[str, ...] = ()) -> Slice[TenantSummary]:
+        """Ordered by `(created_at, id)`."""
+        ...
+
+    async def count_tenants(self, *, ids: tuple[str, ...] = ()) -> int: ...
+
+    # destinations
+
+    async def add_destination(self, destination: Destination, *, limit: int) -> Destination:
+        """Store a new destination; its `no` is assigned here.
+
+        Raises NotFound for an unknown tenant, BadRequest for a taken id or when the tenant has `limit` of them already.
+        """
+        ...
+
+    async def replace_destination(self, destination: Destination) -> Destination | None:
+        """Store a changed destination under the next version. None when it is gone or at another version by now."""
+        ...
+
+    async def delete_destination(self, tenant_id: str, destination_id: str, *, now: Micros) -> Destination | None:
+        """Remove it and cancel its pending deliveries. Attempts keep pointing to it. None when unknown."""
+        ...
+
+    async def destination(self, tenant_id: str, destination_id: str) -> Destination | None: ...
+
+    async def destination_by_no(self, no: int) -> Destination | None:
+        """A living destination by its number."""
+        ...
+
+    async def destinations(self, tenant_id: str) -> tuple[Destination, ...]:
+        """A tenant's living destinations by `created_at`, then id."""
+        ...
+
+    # reading the record
+
+    async def events(self, query: EventQuery, page: Page) -> Slice[StoredEvent]:
+        """Ordered by `(time, seq)`."""
+        ...
+
+    async def event(self, event_id: str, *, tenant_id: str | None) -> StoredEvent | None:
+        """By the publisher's id; without a tenant the newest event that has it."""
+        ...
+
+    async def attempts(self, query: AttemptQuery, page: Page) -> Slice[StoredAttempt]:
+        """Ordered by attempt number in time (`seq`); both halves of a page position are the seq."""
+        ...
+
+    async def delivery_states(self, event_seq: int) -> Mapping[str, DeliveryState]:
+        """Destination id -> state, for every delivery of an event."""
+        ...
+
+    # keys
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """Raises BadRequest when the name is taken."""
+        ...
+
+    async def api_keys(self) -> tuple[ApiKey, ...]: ...
+
+    async def revoke_api_key(self, key_id: str) -> bool: ...

@@ -1,0 +1,163 @@
+"""The life of an event as SQL: accept, record, claim, release, retry. Each function runs inside one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+from waypost.core.model import Delivery, Micros
+from waypost.store.base import Accepted, Backlog, Claim, Publication, Result, RetryRequest
+from waypost.store.sqlite import rows
+from waypost.store.sqlite.bulk import in_bulk
+
+_INSERT_EVENTS = "INSERT INTO events VALUES {rows} ON CONFLICT (id, tenant_id) DO NOTHING"
+_INSERT_DELIVERIES = "INSERT INTO deliveries VALUES {rows}"
+_INSERT_ATTEMPTS = "INSERT INTO attempts VALUES {rows}"
+# A cancelled delivery stays cancelled; one that a person asked to retry while its attempt ran is due again at once.
+_SETTLE = """
+    UPDATE deliveries AS d SET
+        attempt = v.attempt,
+        retries = v.retries,
+        leased = 0,
+        state = CASE WHEN d.state = 3 THEN 3 WHEN d.manual > v.was_manual THEN 0 ELSE v.state END,
+        due = CASE WHEN d.state = 3 THEN NULL WHEN d.manual > v.was_manual THEN v.now ELSE v.due END,
+        manual = d.manual > v.was_manual
+    FROM (
+        WITH given (event_seq, destination_no, expected, was_manual, state, attempt, retries, due, now)
+        AS (VALUES {rows}) SELECT * FROM given
+    ) AS v
+    WHERE d.event_seq = v.event_seq AND d.destination_no = v.destination_no AND d.attempt = v.expected
+"""
+
+
+def accept(db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]]) -> list[list[Accepted]]:
+    publications = list(chain.from_iterable(groups))
+    inserted = in_bulk(db, _INSERT_EVENTS, [rows.event_values(publication) for publication in publications])
+    known = {} if inserted == len(publications) else _first_publishes(db, publications)
+    fresh = [p for p in publications if p.event.seq not in known] if known else publications
+    in_bulk(db, _INSERT_DELIVERIES, list(chain.from_iterable(map(rows.delivery_values, fresh))))
+    return [[known.get(p.event.seq) or _as_routed(p) for p in group] for group in groups]
+
+
+def _as_routed(publication: Publication) -> Accepted:
+    return Accepted(duplicate=False, destination_ids=tuple([d.id for d in publication.matched]))
+
+
+def _first_publishes(db: sqlite3.Connection, publications: Iterable[Publication]) -> dict[int, Accepted]:
+    """For each duplicate among them, by its unused seq, what the first publish of that id matched."""
+    known: dict[int, Accepted] = {}
+    for publication in publications:
+        event = publication.event
+        seq, matched = db.execute(
+            "SELECT seq, matched FROM events WHERE id = ? AND tenant_id = ?", (event.id, event.tenant_id)
+        ).fetchone()
+        if seq != event.seq:
+            known[event.seq] = Accepted(duplicate=True, destination_ids=rows.names(matched))
+    return known
+
+
+def record(db: sqlite3.Connection, results: Sequence[Result]) -> list[bool]:
+    db.execute("SAVEPOINT settling")
+    moved = in_bulk(db, _SETTLE, [_settle_values(result) for result in results])
+    if moved == len(results):
+        recorded = [True] * moved
+    else:
+        db.execute("ROLLBACK TO settling")
+        recorded = [in_bulk(db, _SETTLE, [_settle_values(result)]) == 1 for result in results]
+    db.execute("RELEASE settling")
+    kept = [rows.attempt_values(result) for result, ok in zip(results, recorded, strict=True) if ok]
+    in_bulk(db, _INSERT_ATTEMPTS, kept)
+    return recorded
+
+
+def _settle_values(result: Result) -> tuple[Any, ...]:
+    delivery, then = result.delivery, result.settlement
+    ended = result.outcome.started_at + result.outcome.latency
+    return (
+        delivery.event.seq,
+        delivery.destination_no,
+        delivery.attempt,
+        delivery.manual,
+        int(then.state),
+        then.next_attempt,
+        then.retries,
+        then.due,
+        ended,
+    )
+
+
+def call(db: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+    return [change(db) for change in changes]
+
+
+def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, limit: int) -> Claim:
+    taken = db.execute(
+        """UPDATE deliveries SET due = ?, leased = 1
+           WHERE destination_no = ? AND event_seq IN (
+               SELECT event_seq FROM deliveries WHERE destination_no = ? AND state = 0 AND due <= ?
+               ORDER BY due LIMIT ?)
+           RETURNING event_seq, attempt, retries, manual""",
+        (lease_until, no, no, now, limit),
+    ).fetchall()
+    marks = ", ".join("?" * len(taken))
+    sql = f"SELECT {rows.EVENT} FROM events e WHERE e.seq IN ({marks})"
+    events = {row[0]: rows.event(row) for row in db.execute(sql, [row[0] for row in taken])}
+    deliveries = tuple(
+        Delivery(
+            event=events[seq],
+            destination_no=no,
+            attempt=attempt,
+            retries=retries,
+            manual=bool(manual),
+            lease_until=lease_until,
+        )
+        for seq, attempt, retries, manual in sorted(taken)
+    )
+    earliest = db.execute("SELECT min(due) FROM deliveries WHERE destination_no = ? AND state = 0", (no,)).fetchone()
+    return Claim(deliveries, earliest[0])
+
+
+def release(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> None:
+    db.executemany(
+        "UPDATE deliveries SET due = ?, leased = 0"
+        " WHERE event_seq = ? AND destination_no = ? AND attempt = ? AND state = 0",
+        keys,
+    )
+
+
+def cancel(db: sqlite3.Connection, destination_nos: Sequence[tuple[int]]) -> None:
+    db.executemany(
+        "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ? AND state = 0", destination_nos
+    )
+
+
+def due_destinations(db: sqlite3.Connection) -> list[tuple[int, Micros]]:
+    """Hop through the index from destination to destination: the cost grows with them, not with their deliveries."""
+    return db.execute(
+        """WITH RECURSIVE waiting (no) AS (
+               SELECT min(destination_no) FROM deliveries WHERE state = 0
+               UNION ALL
+               SELECT (SELECT min(destination_no) FROM deliveries WHERE state = 0 AND destination_no > waiting.no)
+               FROM waiting WHERE waiting.no IS NOT NULL)
+           SELECT no, (SELECT min(due) FROM deliveries WHERE destination_no = no AND state = 0)
+           FROM waiting WHERE no IS NOT NULL"""
+    ).fetchall()
+
+
+def retry(db: sqlite3.Connection, request: RetryRequest) -> None:
+    """A delivery whose attempt is under way keeps its lease; the result of that attempt makes the manual one due."""
+    db.execute(
+        """INSERT INTO deliveries VALUES (?, ?, 0, 1, 0, 1, ?, 0)
+           ON CONFLICT (event_seq, destination_no) DO UPDATE SET
+               state = 0, manual = 1, due = CASE WHEN leased THEN due ELSE excluded.due END""",
+        (request.event_seq, request.destination_no, request.now),
+    )
+
+
+def backlog(db: sqlite3.Connection, now: Micros) -> Backlog:
+    waiting, oldest = db.execute(
+        "SELECT count(*), min(CASE WHEN leased = 0 AND due <= ? THEN due END) FROM deliveries WHERE state = 0", (now,)
+    ).fetchone()
+    return Backlog(waiting, oldest)

@@ -1,0 +1,78 @@
+"""Tenants, destinations and keys as SQL. Each function runs inside one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from waypost.core.errors import BadRequest, NotFound
+from waypost.core.model import Destination, Micros, TenantSummary
+from waypost.store.base import ApiKey
+from waypost.store.sqlite import life, rows
+
+SUBSCRIPTIONS = (
+    "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.id AND d.deleted_at IS NULL)"
+)
+
+
+def prefixed(alias: str, columns: str) -> str:
+    return ", ".join(f"{alias}.{column.strip()}" for column in columns.split(","))
+
+
+def put_tenant(db: sqlite3.Connection, tenant_id: str, metadata: str | None, now: Micros) -> bool:
+    updated = db.execute("UPDATE tenants SET metadata = ?, updated_at = ? WHERE id = ?", (metadata, now, tenant_id))
+    if updated.rowcount:
+        return False
+    db.execute("INSERT INTO tenants VALUES (?, ?, ?, ?)", (tenant_id, metadata, now, now))
+    return True
+
+
+def tenant(db: sqlite3.Connection, tenant_id: str) -> TenantSummary | None:
+    sql = f"SELECT {prefixed('t', rows.TENANT)}, {SUBSCRIPTIONS} FROM tenants t WHERE t.id = ?"
+    found = db.execute(sql, (tenant_id,)).fetchone()
+    return None if found is None else rows.tenant_summary(found)
+
+
+def delete_tenant(db: sqlite3.Connection, tenant_id: str, now: Micros) -> bool:
+    if not db.execute("DELETE FROM tenants WHERE id = ?", (tenant_id,)).rowcount:
+        return False
+    delete_destinations(db, "tenant_id = ?", tenant_id, now)
+    return True
+
+
+def add_destination(db: sqlite3.Connection, new: Destination, values: tuple[Any, ...], limit: int) -> int:
+    if db.execute("SELECT 1 FROM tenants WHERE id = ?", (new.tenant_id,)).fetchone() is None:
+        raise NotFound("tenant not found")
+    living = "SELECT count(*), coalesce(sum(id = ?), 0) FROM destinations WHERE tenant_id = ? AND deleted_at IS NULL"
+    count, same_id = db.execute(living, (new.id, new.tenant_id)).fetchone()
+    if same_id:
+        raise BadRequest("destination already exists")
+    if count >= limit:
+        raise BadRequest("maximum number of destinations per tenant reached")
+    marks = ", ".join("?" * len(values))
+    sql = f"INSERT INTO destinations ({rows.DESTINATION.removeprefix('no, ')}) VALUES ({marks})"
+    no = db.execute(sql, values).lastrowid
+    assert no is not None  # noqa: S101  SQLite always gives one for an inserted row
+    return no
+
+
+def replace_destination(db: sqlite3.Connection, old: Destination, values: tuple[Any, ...]) -> bool:
+    columns = ", ".join(f"{column.strip()} = ?" for column in rows.DESTINATION.removeprefix("no, ").split(","))
+    sql = f"UPDATE destinations SET {columns} WHERE no = ? AND version = ? AND deleted_at IS NULL"
+    return db.execute(sql, (*values, old.no, old.version)).rowcount > 0
+
+
+def delete_destinations(db: sqlite3.Connection, condition: str, parameter: int | str, now: Micros) -> bool:
+    sql = f"UPDATE destinations SET deleted_at = ? WHERE {condition} AND deleted_at IS NULL RETURNING no"
+    deleted = db.execute(sql, (now, parameter)).fetchall()
+    life.cancel(db, deleted)
+    return bool(deleted)
+
+
+def add_api_key(db: sqlite3.Connection, key: ApiKey) -> None:
+    try:
+        db.execute(
+            "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?)", (key.id, key.name, key.digest, key.hint, key.created_at)
+        )
+    except sqlite3.IntegrityError:
+        raise BadRequest("an API key of this name already exists") from None

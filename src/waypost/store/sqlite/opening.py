@@ -1,0 +1,64 @@
+"""Opening a database file: one process at a time, the schema up to date, the right key."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from waypost.core.errors import SettingsError
+from waypost.store.sqlite import rows
+from waypost.store.vault import Vault
+
+
+def lock(path: Path) -> int:
+    """Keep other Waypost processes off the file: two of them would deliver everything twice."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SettingsError(f"database_url: another Waypost process is using {path}") from None
+    return descriptor
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the schema up to date, one numbered file a transaction. Raises SettingsError for a newer schema."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    scripts = migrations()
+    if version > len(scripts):
+        raise SettingsError(f"database_url: the database has schema {version}; this Waypost knows up to {len(scripts)}")
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def migrations() -> list[str]:
+    """The schema's history: the SQL files of `waypost/store/sqlite/migrations` in their order."""
+    folder = resources.files("waypost.store.sqlite") / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    return [file.read_text(encoding="utf-8") for file in files]
+
+
+def check_key(db: sqlite3.Connection, vault: Vault) -> None:
+    """Raise SettingsError now, not at the first delivery, when the encryption key is not the database's."""
+    found = db.execute("SELECT value FROM meta WHERE name = 'sealed'").fetchone()
+    if found is not None:
+        vault.open(found[0], "the key check")
+    if found is None or not vault.is_current(found[0]):
+        db.execute("REPLACE INTO meta VALUES ('sealed', ?)", (vault.seal(b"waypost", "the key check"),))
+
+
+def reseal(db: sqlite3.Connection, vault: Vault) -> None:
+    """Encrypt anew, under the current key, what an old key encrypted (key rotation)."""
+    stale = [
+        (vault.seal(vault.open(sealed, context), context), no)
+        for no, tenant_id, destination_id, sealed in db.execute(
+            "SELECT no, tenant_id, id, credentials FROM destinations"
+        )
+        if not vault.is_current(sealed) and (context := rows.credentials_context(tenant_id, destination_id))
+    ]
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("UPDATE destinations SET credentials = ? WHERE no = ?", stale)
