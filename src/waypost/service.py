@@ -14,7 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from waypost.api.app import Backend, create_app
+from waypost.api.app import create_app
+from waypost.api.backend import Backend
 from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
 from waypost.connect.connector import Tools
 from waypost.connect.registry import Registry
@@ -34,7 +35,6 @@ from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
 from waypost.net.resolve import GuardedResolver, SystemResolver
-from waypost.observe import logs
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
@@ -71,9 +71,7 @@ class Service:
             log_events=settings.log_events,
         )
         self.directory = Directory(self.store, _compiled_filter)
-        publisher = Publisher(
-            self.store, self.directory, self.dispatcher, self.metrics, log_events=settings.log_events
-        )
+        publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, log_events=settings.log_events)
         self.manager = Manager(
             self.store,
             self.registry,
@@ -113,7 +111,7 @@ class Service:
                 manager=self.manager,
                 access=self.access,
                 registry=self.registry,
-                replayer=self.replayer,
+                retry=self.replayer.retry,
                 health=self.health,
                 metrics=self.metrics.exposition,
             )

@@ -46,9 +46,7 @@ def event(tenant_id: str = "acme", event_id: str | None = None, **changes: Any) 
 
 
 def publication(to: Event, *matched: Destination, leased: bool = True) -> Publication:
-    return Publication(
-        event=to, matched=matched, skipped=(), accepted_at=NOW, lease_until=LEASE if leased else None
-    )
+    return Publication(event=to, matched=matched, skipped=(), accepted_at=NOW, lease_until=LEASE if leased else None)
 
 
 def delivery(of: Event, to: Destination, **changes: Any) -> Delivery:

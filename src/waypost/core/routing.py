@@ -8,16 +8,17 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from waypost.core import topics
+from waypost.core.filters import Document
 from waypost.core.model import Destination, Event
 
 
 class Filter(Protocol):
     """A compiled payload filter."""
 
-    def passes(self, event: Event) -> bool: ...
+    def passes(self, document: Document) -> bool: ...
 
-    def explain(self, event: Event) -> str:
-        """The clause that failed, as a sentence."""
+    def explain(self, document: Document) -> str:
+        """The clause that decided, as a sentence."""
         ...
 
 
@@ -52,12 +53,14 @@ NOWHERE = Routing((), ())
 def route(event: Event, routes: Sequence[Route]) -> Routing:
     """Split a tenant's destinations into those that get the event and those that don't, each with its reason.
 
-    An event addressed to one destination still obeys that destination's topics, filter and disabled state.
+    An event addressed to one destination still obeys that destination's topics, filter and disabled state. All filters
+    look at one document, so the event's data is decoded at most once, and not at all where no filter asks.
     """
+    document = Document(event)
     matched: list[Destination] = []
     skipped: list[Skip] = []
     for candidate in routes:
-        skip = _reason_to_skip(event, candidate)
+        skip = _reason_to_skip(event, document, candidate)
         if skip is None:
             matched.append(candidate.destination)
         else:
@@ -65,7 +68,7 @@ def route(event: Event, routes: Sequence[Route]) -> Routing:
     return Routing(tuple(matched), tuple(skipped))
 
 
-def _reason_to_skip(event: Event, candidate: Route) -> Skip | None:
+def _reason_to_skip(event: Event, document: Document, candidate: Route) -> Skip | None:
     destination = candidate.destination
     if event.destination_id is not None and event.destination_id != destination.id:
         return Skip(destination.id, "not_addressed")
@@ -73,6 +76,6 @@ def _reason_to_skip(event: Event, candidate: Route) -> Skip | None:
         return Skip(destination.id, "disabled")
     if not candidate.covers(event.topic):
         return Skip(destination.id, "topic")
-    if candidate.filter is not None and not candidate.filter.passes(event):
-        return Skip(destination.id, "filter", candidate.filter.explain(event))
+    if candidate.filter is not None and not candidate.filter.passes(document):
+        return Skip(destination.id, "filter", candidate.filter.explain(document))
     return None

@@ -120,6 +120,8 @@ class Access:
             raise Unauthorized("the token has expired") from None
         except jwt.InvalidTokenError:
             raise Unauthorized("invalid credentials") from None
+        if not claims["sub"]:
+            raise Unauthorized("invalid credentials")
         return TenantUser(claims["sub"])
 
     def mint(self, tenant_id: str) -> str:

@@ -86,7 +86,7 @@ class Dispatcher:
         self._sweeper = self._spawn(self._sweep())
 
     async def close(self) -> None:
-        """Start nothing more, let what is in flight end, close the connections. What remains keeps its place on disk."""
+        """Start nothing more, let what is in flight end, close the connections. What remains stays on disk."""
         if not self._accepting:
             return
         self._accepting = False
@@ -120,12 +120,14 @@ class Dispatcher:
                 return None
         return clock.now() + self._lease
 
-    def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros) -> None:
+    def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
         for destination in matched:
+            lane = self._lanes.of(destination)
+            lane.stale |= stale
             first = Delivery(
                 event=event, destination_no=destination.no, attempt=1, retries=0, manual=False, lease_until=lease_until
             )
-            self._lanes.add(self._lanes.of(destination), first)
+            self._lanes.add(lane, first)
         self._pump()
 
     def ring(self, destination_no: int, due: Micros) -> None:
@@ -190,9 +192,11 @@ class Dispatcher:
 
     async def _claim(self, destination_no: int) -> None:
         lane = await self._lane(destination_no)
-        if lane is None or lane.shut or not self._accepting:
+        if lane is None or not self._accepting:
             return
         lane.next_ring = None
+        if lane.shut:
+            return
         if lane.claiming:
             self.ring(destination_no, clock.now() + _CLAIM_AGAIN_AFTER)
             return
@@ -220,7 +224,7 @@ class Dispatcher:
     async def _lane(self, destination_no: int) -> Lane | None:
         """The destination's lane; for one that was deleted while an event was accepted for it, cancel what waits."""
         lane = self._lanes.get(destination_no)
-        if lane is not None:
+        if lane is not None and not lane.gone:
             return lane
         destination = await self._store.destination_by_no(destination_no)
         if destination is None:
@@ -251,7 +255,7 @@ class Dispatcher:
     # one attempt
 
     def _pump(self) -> None:
-        """Have as many workers as may be in flight; a worker goes on while there is work and ends when there is none."""
+        """Have as many workers as may be in flight; each goes on while there is work and ends when there is none."""
         while self._accepting and (work := self._lanes.next()) is not None:
             self._spawn(self._work(*work))
 
@@ -279,6 +283,7 @@ class Dispatcher:
         started_at = clock.now()
         if lane.shut:
             await self._store.release([delivery], due=started_at)
+            self.ring(destination.no, started_at)
             return
         if delivery.lease_until <= started_at:
             self.ring(destination.no, started_at)
@@ -314,7 +319,7 @@ class Dispatcher:
         except WaypostError as error:
             code = "missing_extra" if isinstance(error, MissingExtra) else "configuration_error"
             return _failure(DeliveryError(code, str(error), retryable=True), started_at, _micros_since(began))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a fault in a destination type fails the attempt, not the worker
             _log.exception("attempt_crashed", destination_type=destination.type, destination_id=destination.id)
             crash = DeliveryError("internal_error", f"the destination type failed: {type(error).__name__}")
             return _failure(crash, started_at, _micros_since(began))

@@ -13,14 +13,17 @@ Routes = tuple[Route, ...]
 
 
 class Directory:
-    """A cache over the store. `forget` after a change makes the next look-up read the committed state."""
+    """A cache over the store. `forget` after a change makes the next look-up read the committed state.
+
+    `changes` counts them, so that whoever acts on a look-up a while later can tell whether it still stands.
+    """
 
     def __init__(self, store: Store, compile_filter: CompileFilter, *, most_tenants: int = 100_000) -> None:
         self._store = store
         self._compile_filter = compile_filter
         self._most_tenants = most_tenants
         self._routes: dict[str, Routes] = {}
-        self._changes = 0
+        self.changes = 0
 
     def known(self, tenant_id: str) -> Routes | None:
         """The tenant's routes if they are in memory."""
@@ -31,15 +34,15 @@ class Directory:
         known = self._routes.get(tenant_id)
         if known is not None:
             return known
-        before = self._changes
+        before = self.changes
         destinations = await self._store.destinations(tenant_id)
         routes = tuple(Route.of(destination, self._compile_filter(destination)) for destination in destinations)
-        if before == self._changes and routes:  # a change meanwhile may have been missed; unknown tenants take no room
+        if before == self.changes and routes:  # a change meanwhile may have been missed; unknown tenants take no room
             self._remember(tenant_id, routes)
         return routes
 
     def forget(self, tenant_id: str) -> None:
-        self._changes += 1
+        self.changes += 1
         self._routes.pop(tenant_id, None)
 
     def _remember(self, tenant_id: str, routes: Routes) -> None:

@@ -1,7 +1,7 @@
 """The order of the queue: who is served next, so that a slow destination or a busy tenant delays nobody else.
 
-Every destination has a lane. Tenants take turns, and within a tenant its lanes do; a lane, a tenant and the process each
-have a bound on what is in flight. A lane whose attempts time out is narrowed, and widened again as attempts come back.
+Every destination has a lane. Tenants take turns, and within a tenant its lanes do; a lane, a tenant and the process
+each have a bound on what is in flight. A lane whose attempts nobody answers is narrowed, and widened again later.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ class Deliverer(Protocol):
         """A lease for deliveries to these destinations, or None when they must wait in the store."""
         ...
 
-    def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros) -> None:
-        """Deliver now what was stored under the lease."""
+    def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
+        """Deliver now what was stored under the lease. `stale`: the destinations may have changed since."""
         ...
 
     def ring(self, destination_no: int, due: Micros) -> None:
@@ -48,19 +48,19 @@ class Publisher:
 
     async def publish(self, event: Event) -> Accepted:
         """Store one event with its deliveries and start delivering. Raises Unavailable when it is not on disk."""
-        began = time.perf_counter()
+        began, changes = time.perf_counter(), self._directory.changes
         publication = self._prepare(event, await self._routing(event))
         accepted = await self._store.accept(publication)
-        self._hand_over(publication, accepted, began)
+        self._hand_over(publication, accepted, began, changes)
         return accepted
 
     async def publish_many(self, events: Sequence[Event]) -> list[Accepted]:
         """The same for several events in one transaction: all are stored or none is."""
-        began = time.perf_counter()
+        began, changes = time.perf_counter(), self._directory.changes
         publications = [self._prepare(event, await self._routing(event)) for event in events]
         accepted = await self._store.accept_many(publications)
         for publication, came in zip(publications, accepted, strict=True):
-            self._hand_over(publication, came, began)
+            self._hand_over(publication, came, began, changes)
         return accepted
 
     async def _routing(self, event: Event) -> Routing:
@@ -76,10 +76,11 @@ class Publisher:
             lease_until=self._deliverer.admit(routing.matched) if routing.matched else None,
         )
 
-    def _hand_over(self, publication: Publication, accepted: Accepted, began: float) -> None:
+    def _hand_over(self, publication: Publication, accepted: Accepted, began: float, changes: int) -> None:
         if not accepted.duplicate:
             if publication.lease_until is not None:
-                self._deliverer.take(publication.event, publication.matched, publication.lease_until)
+                stale = changes != self._directory.changes
+                self._deliverer.take(publication.event, publication.matched, publication.lease_until, stale=stale)
             else:
                 for destination in publication.matched:
                     self._deliverer.ring(destination.no, publication.accepted_at)

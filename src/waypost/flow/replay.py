@@ -20,11 +20,10 @@ class Replayer:
         self._store = store
         self._ring = ring
 
-    async def retry(self, event_id: str, destination_id: str, *, tenant_id: str | None, by: str) -> None:
+    async def retry(self, event_id: str, destination_id: str, tenant_id: str | None) -> None:
         """Have one more attempt made now, whatever became of the earlier ones.
 
-        `tenant_id` bounds what the caller may see (None: everything), `by` names the caller for the log. Raises NotFound
-        or BadRequest.
+        `tenant_id` bounds what the caller may see; None is everything. Raises NotFound or BadRequest.
         """
         found = await self._store.event(event_id, tenant_id=tenant_id)
         if found is None:
@@ -40,4 +39,4 @@ class Replayer:
         now = clock.now()
         await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now))
         self._ring(destination.no, now)
-        _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id, by=by)
+        _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)

@@ -59,16 +59,16 @@ class NullMetrics:
 class PrometheusMetrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
-        self._published = Counter("waypost_events_published", "Events accepted, duplicates not counted.", registry=registry)
-        self._duplicates = Counter("waypost_events_duplicate", "Publishes of an event already known.", registry=registry)
-        self._unmatched = Counter("waypost_events_unmatched", "Events that no destination wanted.", registry=registry)
-        self._refused = Counter("waypost_publishes_refused", "Publishes answered with an error.", registry=registry)
-        self._routed = Counter("waypost_deliveries_created", "Deliveries that published events led to.", registry=registry)
+        self._published = self._counter("waypost_events_published", "Events accepted, duplicates not counted.")
+        self._duplicates = self._counter("waypost_events_duplicate", "Publishes of an event already known.")
+        self._unmatched = self._counter("waypost_events_unmatched", "Events that no destination wanted.")
+        self._refused = self._counter("waypost_publishes_refused", "Publishes answered with an error.")
+        self._routed = self._counter("waypost_deliveries_created", "Deliveries that published events led to.")
         self._attempts = Counter(
             "waypost_attempts", "Delivery attempts on record.", ("destination_type", "status"), registry=registry
         )
-        self._retried = Counter("waypost_retries_scheduled", "Failed attempts that will be retried.", registry=registry)
-        self._exhausted = Counter("waypost_deliveries_exhausted", "Deliveries given up.", registry=registry)
+        self._retried = self._counter("waypost_retries_scheduled", "Failed attempts that will be retried.")
+        self._exhausted = self._counter("waypost_deliveries_exhausted", "Deliveries given up.")
         self._in_flight = Gauge("waypost_attempts_in_flight", "Attempts under way.", registry=registry)
         self._waiting = Gauge("waypost_deliveries_waiting", "Deliveries not yet settled.", registry=registry)
         self._oldest = Gauge(
@@ -83,6 +83,9 @@ class PrometheusMetrics:
         self._commit_size = Histogram(
             "waypost_store_commit_size", "Pieces of work in a store commit.", buckets=_GROUPS, registry=registry
         )
+
+    def _counter(self, name: str, help_: str) -> Counter:
+        return Counter(name, help_, registry=self._registry)
 
     def _histogram(self, name: str, help_: str) -> Histogram:
         return Histogram(name, help_, buckets=_SECONDS, registry=self._registry)

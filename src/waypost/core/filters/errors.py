@@ -12,23 +12,23 @@ Pointer = tuple[str | int, ...]
 
 
 class FilterError(WaypostError):
-    """A filter that cannot be used.
+    """A filter that cannot be used, or that a dialect has no words for.
 
-    `pointer` is the JSON pointer (RFC 6901) to the part at fault, within the filter as the caller gave it. A query text
-    has a `position` too: the index of the character at fault, counted from 0.
+    `pointer` is the JSON pointer (RFC 6901) to the part at fault, within the filter as the caller gave it; "" is the
+    filter as a whole. A query text has a `position` too: the index of the character at fault, counted from 0.
     """
 
     def __init__(self, sentence: str, *, pointer: Pointer = (), position: int | None = None) -> None:
         self.sentence = sentence
         self.pointer = written(pointer)
         self.position = position
-        super().__init__(f"{sentence} ({self.place})")
+        super().__init__(f"{sentence}{self._place()}")
 
-    @property
-    def place(self) -> str:
-        """Where the fault is, in words."""
-        where = f"at {self.pointer}" if self.pointer else "at the top of the filter"
-        return where if self.position is None else f"{where}, character {self.position + 1}"
+    def _place(self) -> str:
+        where = f"at {self.pointer}" if self.pointer else ""
+        if self.position is not None:
+            where += f", character {self.position + 1}"
+        return f" ({where})" if where else ""
 
 
 def written(pointer: Iterable[str | int]) -> str:

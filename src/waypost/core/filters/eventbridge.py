@@ -35,18 +35,19 @@ from waypost.core.filters.ast import (
     all_of,
     any_of,
 )
-from waypost.core.filters.errors import FilterError, Pointer, refuse
+from waypost.core.filters.errors import Pointer, refuse
 from waypost.core.filters.limits import FilterLimits
 from waypost.core.filters.values import (
     Number,
     Scalar,
     frozen_scalar,
     is_number,
+    is_plain,
     is_scalar,
-    json_number_in,
     number_in,
     thawed,
 )
+from waypost.core.filters.wording import without_words
 
 Path = tuple[str, ...]
 Rule = tuple[tuple[Path, Test], ...]
@@ -55,6 +56,7 @@ Rule = tuple[tuple[Path, Test], ...]
 ABSENT = Not(Element(IsScalar()))
 
 _OR = "$or"
+_FEWEST_ALTERNATIVES = 2
 
 
 def parse(pattern: Mapping[str, Any], limits: FilterLimits, at: Pointer = ()) -> Test:
@@ -93,7 +95,7 @@ class _Reader:
         return self._leaf(value, (*path, key), at)
 
     def _alternatives(self, patterns: object, path: Path, at: Pointer) -> list[Rule]:
-        if not isinstance(patterns, list | tuple) or len(patterns) < len("ab"):
+        if not isinstance(patterns, list | tuple) or len(patterns) < _FEWEST_ALTERNATIVES:
             refuse(at, "$or needs a list of at least two patterns")
         for index, pattern in enumerate(patterns):
             if not isinstance(pattern, Mapping):
@@ -130,7 +132,8 @@ class _Reader:
     def _one_of(self, members: list[tuple[Pointer, object]]) -> Test:
         scalars = [_scalar(member, at) for at, member in members if not isinstance(member, Mapping)]
         tests = [self._matcher(member, at) for at, member in members if isinstance(member, Mapping)]
-        return any_of([*_equality(scalars), *tests])
+        numbers = [number for test in tests if isinstance(test, OneOf) for number in test.members]
+        return any_of([*_equality(scalars + numbers), *(test for test in tests if not isinstance(test, OneOf))])
 
     def _matcher(self, matcher: Mapping[str, Any], at: Pointer) -> Test:
         if len(matcher) != 1:
@@ -140,7 +143,9 @@ class _Reader:
             return self._exists(operand, (*at, key))
         read = self._matchers.get(key)
         if read is None:
-            refuse((*at, key), f"{key} is no matcher; the matchers are {', '.join(sorted([*self._matchers, 'exists']))}")
+            refuse(
+                (*at, key), f"{key} is no matcher; the matchers are {', '.join(sorted([*self._matchers, 'exists']))}"
+            )
         return read(operand, (*at, key))
 
     def _exists(self, operand: object, at: Pointer) -> Test:
@@ -177,14 +182,9 @@ def _asks_absence(member: object) -> bool:
 
 def _equality(scalars: list[Scalar]) -> list[Test]:
     """One test for all scalars of a list; none when there are none."""
-    if len(scalars) == 1 and _is_plain(scalars[0]):
+    if len(scalars) == 1 and is_plain(scalars[0]):
         return [Equal(scalars[0])]
     return [OneOf(tuple(scalars))] if scalars else []
-
-
-def _is_plain(value: Scalar) -> bool:
-    """Whether equality with the value is the same with and without a look at its type."""
-    return number_in(value) is None if isinstance(value, str) else not is_number(value)
 
 
 def _scalar(value: object, at: Pointer) -> Scalar:
@@ -202,28 +202,28 @@ def _text(value: object, at: Pointer) -> str:
 
 def _wildcard(operand: object, at: Pointer) -> Test:
     text = _text(operand, at)
-    tokens = re.findall(r"\\[*\\]|[^\\]|\\", text, re.DOTALL)
-    if "\\" in tokens:
+    signs = re.findall(r"\\[*\\]|[^\\]|\\", text, re.DOTALL)
+    if "\\" in signs:
         refuse(at, "in a wildcard, a backslash stands before * or another backslash")
     parts = [""]
-    for token, following in itertools.zip_longest(tokens, tokens[1:]):
-        if token == "*" and following == "*":
+    for sign, following in itertools.zip_longest(signs, signs[1:]):
+        if sign == "*" and following == "*":
             refuse(at, "a wildcard has no two * in a row")
-        if token == "*":
+        if sign == "*":
             parts.append("")
         else:
-            parts[-1] += token[-1]
+            parts[-1] += sign[-1]
     return Wildcard(tuple(parts))
 
 
 def _network(operand: object, at: Pointer) -> Test:
     text = _text(operand, at)
+    if "/" not in text:
+        refuse(at, f"{text!r} is no network: write address/length, as in 10.0.0.0/8 or 2001:db8::/32")
     try:
-        if "/" not in text:
-            raise ValueError("there is no /")
         return InNetwork(str(ipaddress.ip_network(text, strict=False)))
     except ValueError as error:
-        refuse(at, f"{text!r} is no network in the form 10.0.0.0/8 or 2001:db8::/32: {error}")
+        refuse(at, f"{text!r} is no network: {error}")
 
 
 _LOWER = (">", ">=")
@@ -318,26 +318,24 @@ def write(test: Test) -> dict[str, Any]:
 
 def _pattern(test: Test) -> dict[str, Any]:
     pattern: dict[str, Any] = {}
-    parts = test.tests if isinstance(test, AllOf) else (test,)
-    for part in parts:
-        for path, members in _leaves(part, ()):
-            _put(pattern, path, members, joined=len(parts) > 1)
-    if not pattern:
-        _without_words("that every event passes")
+    for part in test.tests if isinstance(test, AllOf) else (test,):
+        if isinstance(part, Not):
+            _join(pattern, _nested(_absent(part), [{"exists": False}]), (), apart=True)
+        else:
+            _join(pattern, _object(part, ()), (), apart=False)
     return pattern
 
 
-def _leaves(test: Test, path: Path) -> Iterator[tuple[Path, list[Any]]]:
+def _object(test: Test, path: Path) -> Any:
     match test:
-        case Element(Fields(members)) if members:
-            for name, member in members:
-                yield from _leaves(member, (*path, name))
-        case Not(Element(Fields(((_, _),)))) if path == ():
-            yield _absent(test), [{"exists": False}]
-        case Element() | AnyOf():
-            yield path, list(_members(test))
+        case Element(Fields(members)):
+            if not members or _OR in dict(members):
+                _without_words("that a field holds an object, or a condition on a field named $or")
+            return {name: _object(member, (*path, name)) for name, member in members}
+        case Element() | AnyOf() if path:
+            return list(_members(test))
         case _:
-            _without_words(_missing_words(test))
+            return _without_words(test)
 
 
 def _absent(test: Not) -> Path:
@@ -347,23 +345,33 @@ def _absent(test: Not) -> Path:
     while isinstance(inner, Element) and isinstance(inner.test, Fields) and len(inner.test.members) == 1:
         ((name, inner),) = inner.test.members
         path.append(name)
-    if inner != Element(IsScalar()):
-        _without_words("that a condition fails, except that a field is absent or anything but some values")
+    if inner != Element(IsScalar()) or not path:
+        _without_words(test)
     return tuple(path)
 
 
-def _put(pattern: dict[str, Any], path: Path, members: list[Any], *, joined: bool) -> None:
-    """Set a leaf. What was said separately may meet in one object only where no list can be."""
-    place = pattern
-    for depth, name in enumerate(path[:-1]):
-        if name in place and joined and members != [{"exists": False}] and path[: depth + 1] not in _OBJECTS:
+def _nested(path: Path, members: list[Any]) -> dict[str, Any]:
+    *outer, last = path
+    pattern: dict[str, Any] = {last: members}
+    for name in reversed(outer):
+        pattern = {name: pattern}
+    return pattern
+
+
+def _join(pattern: dict[str, Any], more: dict[str, Any], path: Path, *, apart: bool) -> None:
+    """Add what was said separately.
+
+    It may meet in one object where no list can be, or where it stands `apart` from lists anyway.
+    """
+    for name, value in more.items():
+        if name not in pattern:
+            pattern[name] = value
+        elif not (isinstance(value, dict) and isinstance(pattern[name], dict)):
+            _without_words("two things about one field")
+        elif not apart and (*path, name) not in _OBJECTS:
             _without_words("that several conditions may be met by different elements of one list")
-        place = place.setdefault(name, {})
-        if not isinstance(place, dict):
-            _without_words("several things about one field")
-    if path[-1] in place or path[-1] == _OR:
-        _without_words("several things about one field" if path[-1] != _OR else "a condition on a field named $or")
-    place[path[-1]] = members
+        else:
+            _join(pattern[name], value, (*path, name), apart=apart)
 
 
 def _members(test: Test) -> Iterator[Any]:
@@ -377,14 +385,14 @@ def _members(test: Test) -> Iterator[Any]:
         case Element(inner):
             yield from _matchers(inner)
         case _:
-            _without_words(_missing_words(test))
+            _without_words(test)
 
 
 def _matchers(test: Test) -> list[Any]:
     match test:
         case Equal(str(text)):
-            number = json_number_in(text)
-            return [text] if number_in(text) is None else [text, *_numeral(number, text)]
+            number = number_in(text)
+            return [text] if number is None else [text, thawed(number)]
         case Equal(operand) if not isinstance(operand, Ref) and not is_number(operand):
             return [operand]
         case OneOf(members):
@@ -414,12 +422,7 @@ def _matcher(test: Test) -> dict[str, Any]:
         case Compare() | AllOf():
             return {"numeric": list(_bounds(test))}
         case _:
-            return _without_words(_missing_words(test))
-
-
-def _numeral(number: Number | None, text: str) -> list[Any]:
-    found = number_in(text) if number is None else number
-    return [thawed(found)] if found is not None else []
+            return _without_words(test)
 
 
 def _with_stars(parts: Iterable[str]) -> str:
@@ -429,7 +432,7 @@ def _with_stars(parts: Iterable[str]) -> str:
 def _bounds(test: Test) -> Iterator[Any]:
     for part in test.tests if isinstance(test, AllOf) else (test,):
         if not (isinstance(part, Compare) and part.strict and is_number(part.operand)):
-            _without_words(_missing_words(part))
+            _without_words(part)
         yield part.operator
         yield thawed(part.operand)
 
@@ -450,17 +453,5 @@ def _exclusion(excluded: Test) -> Any:
             return _matcher(excluded)
 
 
-_UNSAYABLE: Mapping[type[Test], str] = MappingProxyType(
-    {
-        Equal: "that numeric text equals a number, or that a field equals another field",
-        Compare: "that numeric text compares with numbers, or texts with one another",
-    }
-)
-
-
-def _missing_words(test: Test) -> str:
-    return _UNSAYABLE.get(type(test), f"what {type(test).__name__} asks")
-
-
-def _without_words(what: str) -> NoReturn:
-    raise FilterError(f"an EventBridge pattern cannot say {what}")
+def _without_words(what: Test | str) -> NoReturn:
+    without_words("an EventBridge pattern", what)

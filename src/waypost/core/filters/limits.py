@@ -12,13 +12,13 @@ from waypost.core.filters.errors import FilterError, Pointer, refuse
 class FilterLimits(Struct, frozen=True, kw_only=True):
     """The bounds of one filter. A filter beyond one of them is refused when it is saved.
 
-    `max_depth`: nesting of objects, lists, parentheses and path segments. `max_characters`: all keys and texts together,
-    or the length of a query. `max_values`: objects, lists and scalars in a JSON filter. `max_cost`: the sum over all
-    conditions, each weighed by what a match costs (1 for a comparison, 2 for a search in text, 5 for a wildcard or an
-    address range, 20 for a regular expression). `max_regex_characters` and `max_regex_bytes` bound one regular expression: its text
-    and the memory of its compiled form with its cache. `max_alternatives`: what the `$or`s of an EventBridge pattern
-    multiply to. `max_steps`: the list elements visited in one match; an event that needs more does not pass, and
-    `explain` says so.
+    `max_depth`: nesting of objects, lists and parentheses, and the parts of a path. `max_characters`: all keys and
+    texts together, or the length of a query. `max_values`: objects, lists and scalars in a JSON filter. `max_cost`:
+    the sum over all conditions, each weighed by what a match costs (1 for a comparison, 2 for a search in text, 5
+    for a wildcard or an address range, 20 for a regular expression). `max_regex_characters` and `max_regex_bytes`:
+    the text of one regular expression, and the memory of its compiled form with its cache. `max_alternatives`: what
+    the `$or`s of an EventBridge pattern multiply to. `max_steps`: the list elements visited in one match; an event
+    that needs more does not pass, and `explain` says so.
     """
 
     max_depth: int = 20

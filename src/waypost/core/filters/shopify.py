@@ -23,31 +23,22 @@ from waypost.core.filters.ast import (
     AnyOf,
     Compare,
     Comparison,
-    Contains,
     Element,
-    EndsWith,
     Equal,
-    EqualFold,
     Exists,
     Fields,
-    FoundIn,
-    Includes,
-    InNetwork,
-    IsScalar,
-    Matches,
     Not,
     OneOf,
     Ref,
-    Same,
     StartsWith,
     Test,
-    Wildcard,
     all_of,
     any_of,
 )
 from waypost.core.filters.errors import FilterError
 from waypost.core.filters.limits import FilterLimits, check_length
-from waypost.core.filters.values import Scalar, is_number, json_number_in, number_in
+from waypost.core.filters.values import Scalar, is_number, is_plain, json_number_in, number_in
+from waypost.core.filters.wording import without_words
 
 _SPACE = re.compile(r"\s*")
 _KEYWORD = re.compile(r"(AND|OR|NOT)(?=[\s()]|$)")
@@ -148,7 +139,7 @@ class _Reader:
         start = self._at
         word = self._quoted() or self._bare()
         prefix = self._taken("*")
-        self._end_of_value()
+        self._end_of_value(prefix=prefix)
         if comparator is None:
             return _equality(word, prefix=prefix)
         if prefix or word is None:
@@ -181,8 +172,10 @@ class _Reader:
         self._at = found.end()
         return _ESCAPED.sub(r"\1", found[0]), "\\" in found[0]
 
-    def _end_of_value(self) -> None:
+    def _end_of_value(self, *, prefix: bool) -> None:
         following = self._text[self._at : self._at + 1]
+        if prefix and following not in ("", ")") and not following.isspace():
+            self._fail("* stands alone or at the end of a value; quote a value that has one elsewhere", self._at - 1)
         if following and not following.isspace() and following != ")":
             self._fail(f"{following} cannot stand here in a value; quote the value, or write \\{following}")
 
@@ -261,12 +254,14 @@ def write(test: Test) -> str:
     return _written(test, (), alone=False)
 
 
-def _written(test: Test, path: tuple[str, ...], *, alone: bool) -> str:
+def _written(  # noqa: C901, PLR0911  # one case for each kind of question
+    test: Test, path: tuple[str, ...], *, alone: bool
+) -> str:
     """`alone` within a list's element: there a query can ask one thing only, since each condition finds its own."""
     match test:
         case Element(Equal() | Compare() | StartsWith() as condition):
             return f"{_name(path)}:{_operand(condition)}"
-        case Element(OneOf(members)) if members and all(map(_is_plain, members)):
+        case Element(OneOf(members)) if members and all(map(is_plain, members)):
             return _written(AnyOf(tuple(Element(Equal(member)) for member in members)), path, alone=alone)
         case Element(AnyOf(tests)):
             return _written(AnyOf(tuple(map(Element, tests))), path, alone=alone)
@@ -279,13 +274,13 @@ def _written(test: Test, path: tuple[str, ...], *, alone: bool) -> str:
         case AllOf(tests) if tests:
             return _conjunction([(part, path) for part in tests], alone=alone)
         case AnyOf(tests) if tests:
-            return " OR ".join(_grouped(_written(part, path, alone=alone), part) for part in tests)
+            return " OR ".join(_grouped(_written(part, path, alone=alone)) for part in tests)
         case Not(inner) if not alone:
-            return "-" + _grouped(_written(inner, path, alone=False), inner, negated=True)
+            return "-" + _grouped(_written(inner, path, alone=False), negated=True)
         case Not():
             return _without_words("that a condition fails for one element of a list and not for the whole list")
         case _:
-            return _without_words(_missing_words(test))
+            return _without_words(test)
 
 
 def _conjunction(parts: list[tuple[Test, tuple[str, ...]]], *, alone: bool) -> str:
@@ -293,10 +288,10 @@ def _conjunction(parts: list[tuple[Test, tuple[str, ...]]], *, alone: bool) -> s
         return _written(*parts[0], alone=alone)
     if alone:
         _without_words("that one element of a list meets several conditions: each may find its own element")
-    return " AND ".join(_grouped(_written(part, path, alone=False), part) for part, path in parts)
+    return " AND ".join(_grouped(_written(part, path, alone=False)) for part, path in parts)
 
 
-def _grouped(text: str, test: Test, *, negated: bool = False) -> str:
+def _grouped(text: str, *, negated: bool = False) -> str:
     """In parentheses where it is made of several terms, or is a negation to be negated."""
     several = " AND " in text or " OR " in text
     return f"({text})" if several or (negated and text.startswith("-")) else text
@@ -327,18 +322,13 @@ def _operand(condition: Test) -> str:
         case Compare(operator, operand, strict) if not strict and not isinstance(operand, Ref):
             return operator + _bound(operand)
         case _:
-            return _without_words(_missing_words(condition))
+            return _without_words(condition)
 
 
 def _bound(operand: Scalar) -> str:
     if isinstance(operand, str) and number_in(operand) is not None:
         _without_words("that numeric text is compared as text")
     return _word(operand)
-
-
-def _is_plain(value: Scalar) -> bool:
-    """Whether equality with the value is the same with and without a look at its type."""
-    return number_in(value) is None if isinstance(value, str) else not is_number(value)
 
 
 def _word(value: Scalar) -> str:
@@ -353,31 +343,5 @@ def _quoted_text(text: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
-_UNSAYABLE: Mapping[type[Test], str] = MappingProxyType(
-    {
-        AllOf: "that every event passes",
-        Compare: "how a field compares with another field, or with JSON numbers only",
-        Contains: "that a text contains another",
-        EndsWith: "that a text ends so",
-        Equal: "that a field equals another field",
-        EqualFold: "that texts are equal when case is disregarded",
-        Fields: "that a field holds an object",
-        FoundIn: "that a value is found in another field",
-        Includes: "that a list includes several values",
-        InNetwork: "that an address is in a network",
-        IsScalar: "that a field holds a text, number, boolean or null and no object",
-        Matches: "that a text matches a regular expression",
-        OneOf: "that a value is one of a list, types included",
-        Same: "that a field equals an object or a list",
-        StartsWith: "that a text begins so when case is disregarded, or as another field does",
-        Wildcard: "that a text matches a wildcard",
-    }
-)
-
-
-def _missing_words(test: Test) -> str:
-    return _UNSAYABLE.get(type(test), "this")
-
-
-def _without_words(what: str) -> NoReturn:
-    raise FilterError(f"a Shopify query cannot say {what}")
+def _without_words(what: Test | str) -> NoReturn:
+    without_words("a Shopify query", what)

@@ -70,6 +70,11 @@ def _decimal(text: str) -> Decimal | None:
         return None
 
 
+def is_plain(value: Scalar) -> bool:
+    """Whether equality with the value is the same with and without a look at its type."""
+    return number_in(value) is None if isinstance(value, str) else not is_number(value)
+
+
 def frozen(value: object) -> Json:
     """The value as an operand. A float becomes the decimal number that it prints as.
 

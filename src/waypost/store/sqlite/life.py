@@ -128,9 +128,8 @@ def release(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> None:
 
 
 def cancel(db: sqlite3.Connection, destination_nos: Sequence[tuple[int]]) -> None:
-    db.executemany(
-        "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ? AND state = 0", destination_nos
-    )
+    sql = "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ? AND state = 0"
+    db.executemany(sql, destination_nos)
 
 
 def due_destinations(db: sqlite3.Connection) -> list[tuple[int, Micros]]:

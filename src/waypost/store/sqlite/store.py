@@ -122,6 +122,7 @@ class SqliteStore:
         return connection
 
     def _prepare(self) -> None:
+        self._path.touch(mode=0o600)
         connection = self._connect()
         try:
             opening.migrate(connection)

@@ -1,0 +1,276 @@
+"""Why an event passes a filter or not: the facts that decided, each with its path.
+
+A teller goes through the document as the compiled check does and says what it found. A fact is a clause that is true
+of the event whether the filter holds or not: `data.price is at least 10`, `data.price is not at least 10 (it is 9.99)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import singledispatch
+from typing import Any, NamedTuple
+
+from waypost.core.filters import paths
+from waypost.core.filters.ast import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Contains,
+    Element,
+    EndsWith,
+    Equal,
+    EqualFold,
+    Exists,
+    Fields,
+    FoundIn,
+    Includes,
+    InNetwork,
+    IsScalar,
+    Matches,
+    Not,
+    OneOf,
+    Ref,
+    Same,
+    StartsWith,
+    Test,
+    Wildcard,
+)
+from waypost.core.filters.compile import check_of
+from waypost.core.filters.document import Scope
+from waypost.core.filters.limits import FilterLimits
+from waypost.core.filters.values import MISSING, shown
+
+_MOST = 3
+"""How many facts one sentence strings together."""
+
+
+class Fact(NamedTuple):
+    """Whether the question holds, and the clause that says why."""
+
+    holds: bool
+    clause: str
+
+
+Teller = Callable[[Any, Scope, str], Fact]
+"""Tells the fact about a value found under a path."""
+
+
+@singledispatch
+def teller_of(test: Test, limits: FilterLimits) -> Teller:
+    """The teller for a condition: what it asks, and what is there instead."""
+    check = check_of(test, limits)
+    is_so, is_not_so = _phrase(test)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        if check(value, scope):
+            return Fact(True, f"{_subject(path)} {is_so}")
+        if value is MISSING:
+            return Fact(False, f"{_subject(path)} is missing")
+        return Fact(False, f"{_subject(path)} {is_not_so} (it is {shown(value)})")
+
+    return tell
+
+
+def _subject(path: str) -> str:
+    return path or "the event"
+
+
+@teller_of.register
+def _fields(test: Fields, limits: FilterLimits) -> Teller:
+    members = tuple((name, teller_of(member, limits)) for name, member in test.members)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        if type(value) is not dict and (value is not MISSING or not members):
+            found = "missing" if value is MISSING else f"not an object (it is {shown(value)})"
+            return Fact(False, f"{_subject(path)} is {found}")
+        if not members:
+            return Fact(True, f"{_subject(path)} is an object")
+        inside = value if type(value) is dict else {}
+        return _all(member(inside.get(name, MISSING), scope, paths.extended(path, name)) for name, member in members)
+
+    return tell
+
+
+@teller_of.register
+def _element(test: Element, limits: FilterLimits) -> Teller:
+    inner = teller_of(test.test, limits)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        if type(value) is list:
+            return _some(inner, value, scope, path)
+        return inner(value, scope, path)
+
+    return tell
+
+
+def _some(inner: Teller, values: list[Any], scope: Scope, path: str) -> Fact:
+    first: Fact | None = None
+    count = 0
+    outer = scope.indexes
+    try:
+        for place, value in _elements(values, scope):
+            scope.indexes = (*outer, *place)
+            fact = inner(value, scope, path + paths.written(place))
+            if fact.holds:
+                return fact
+            first = first or fact
+            count += 1
+    finally:
+        scope.indexes = outer
+    return Fact(False, _none_fits(path, count, first))
+
+
+def _none_fits(path: str, count: int, first: Fact | None) -> str:
+    if first is None:
+        return f"{_subject(path)} is an empty list"
+    return first.clause if count == 1 else f"none of the {count} elements of {path} fits: {first.clause}"
+
+
+def _elements(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """The elements of a list and of the lists within it, with their positions."""
+    pending: list[tuple[tuple[int, ...], list[Any]]] = [((), values)]
+    while pending:
+        place, current = pending.pop()
+        scope.spend(len(current))
+        for index, value in enumerate(current):
+            if type(value) is list:
+                pending.append(((*place, index), value))
+            else:
+                yield (*place, index), value
+
+
+@teller_of.register
+def _includes(test: Includes, limits: FilterLimits) -> Teller:
+    wanted = tuple(teller_of(member, limits) for member in test.tests)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        if type(value) is not list:
+            found = "missing" if value is MISSING else f"not a list (it is {shown(value)})"
+            return Fact(False, f"{_subject(path)} is {found}")
+        if not wanted:
+            return Fact(True, f"{_subject(path)} is a list")
+        return _all(_some_direct(member, value, scope, path) for member in wanted)
+
+    return tell
+
+
+def _some_direct(inner: Teller, values: list[Any], scope: Scope, path: str) -> Fact:
+    first: Fact | None = None
+    outer = scope.indexes
+    scope.spend(len(values))
+    try:
+        for index, value in enumerate(values):
+            scope.indexes = (*outer, index)
+            fact = inner(value, scope, paths.extended(path, index))
+            if fact.holds:
+                return fact
+            first = first or fact
+    finally:
+        scope.indexes = outer
+    return Fact(False, _none_fits(path, len(values), first))
+
+
+@teller_of.register
+def _all_of(test: AllOf, limits: FilterLimits) -> Teller:
+    tellers = tuple(teller_of(part, limits) for part in test.tests)
+    return lambda value, scope, path: _all(tell(value, scope, path) for tell in tellers)
+
+
+def _all(facts: Iterable[Fact]) -> Fact:
+    """The first fact that fails, or all that hold."""
+    holding = []
+    for fact in facts:
+        if not fact.holds:
+            return fact
+        holding.append(fact.clause)
+    return Fact(True, _joined(holding) or "nothing is asked")
+
+
+@teller_of.register
+def _any_of(test: AnyOf, limits: FilterLimits) -> Teller:
+    tellers = tuple(teller_of(part, limits) for part in test.tests)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        failing = []
+        for teller in tellers:
+            fact = teller(value, scope, path)
+            if fact.holds:
+                return fact
+            failing.append(fact.clause)
+        return Fact(False, _joined(failing) or "no alternative is given")
+
+    return tell
+
+
+def _joined(clauses: list[str]) -> str:
+    clauses = list(dict.fromkeys(clauses))
+    kept = clauses[:_MOST]
+    more = [f"{len(clauses) - _MOST} more"] if len(clauses) > _MOST else []
+    return " and ".join(kept + more)
+
+
+@teller_of.register
+def _not(test: Not, limits: FilterLimits) -> Teller:
+    inner = teller_of(test.test, limits)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        fact = inner(value, scope, path)
+        return Fact(not fact.holds, fact.clause)
+
+    return tell
+
+
+# --- phrases ----------------------------------------------------------------------------------------------------------
+
+_ORDER = {"<": "less than", "<=": "at most", ">": "greater than", ">=": "at least"}
+
+
+def _phrase(test: Test) -> tuple[str, str]:  # noqa: C901, PLR0911  # one case for each condition
+    """The predicate of a condition, and its denial."""
+    match test:
+        case Equal(operand):
+            return f"equals {_shown(operand)}", f"does not equal {_shown(operand)}"
+        case Same(operand):
+            return f"equals {shown(operand)}", f"does not equal {shown(operand)}"
+        case Compare(operator, operand):
+            return _is(f"{_ORDER[operator]} {_shown(operand)}")
+        case Contains(text):
+            return f"contains {shown(text)}", f"does not contain {shown(text)}"
+        case StartsWith(text):
+            return f"starts with {_shown(text)}", f"does not start with {_shown(text)}"
+        case EndsWith(text):
+            return f"ends with {_shown(text)}", f"does not end with {_shown(text)}"
+        case EqualFold(text):
+            return f"equals {shown(text)} in any case", f"does not equal {shown(text)} in any case"
+        case Matches(pattern):
+            return f"matches {shown(pattern)}", f"does not match {shown(pattern)}"
+        case Wildcard(parts):
+            return f"matches {shown('*'.join(parts))}", f"does not match {shown('*'.join(parts))}"
+        case Exists():
+            return "exists", "is missing"
+        case _:
+            return _is(_predicate(test))
+
+
+def _predicate(test: Test) -> str:
+    match test:
+        case OneOf((only,)):
+            return shown(only)
+        case OneOf(members):
+            return "one of " + ", ".join(map(shown, members[:_MOST])) + (", …" if len(members) > _MOST else "")
+        case FoundIn(ref):
+            return f"in {_shown(ref)}"
+        case InNetwork(network):
+            return f"in {network}"
+        case IsScalar():
+            return "a text, number, boolean or null"
+        case _:
+            return f"what {type(test).__name__} asks"
+
+
+def _is(predicate: str) -> tuple[str, str]:
+    return f"is {predicate}", f"is not {predicate}"
+
+
+def _shown(operand: object) -> str:
+    return paths.written(operand.path) if isinstance(operand, Ref) else shown(operand)

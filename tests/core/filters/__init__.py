@@ -1,0 +1,1 @@
+"""Payload filters: the three dialects, what they ask, and how that is run."""

@@ -1,0 +1,218 @@
+"""Who is calling."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from typing import Any
+
+import jwt
+import pytest
+
+from waypost.core.errors import BadRequest, Invalid, NotFound, Unauthorized, Unavailable
+from waypost.core.model import SECOND
+from waypost.flow import access as access_module
+from waypost.flow import clock
+from waypost.flow.access import Access, Admin, TenantUser
+from waypost.store.base import ApiKey, Store
+
+JWT_SECRET = b"a secret of the tests, long enough for HS256"
+
+
+def make(store: Any, **changes: Any) -> Access:
+    settings: dict[str, Any] = {"jwt_secret": JWT_SECRET, "jwt_lifetime": 60.0, "now": clock.now}
+    return Access(store, **settings | changes)
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    said = {"iss": "waypost", "sub": "acme", "exp": clock.now() // SECOND + 3_600} | changes
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def bearer(payload: dict[str, Any], *, secret: bytes = JWT_SECRET, algorithm: str = "HS256") -> str:
+    return f"Bearer {jwt.encode(payload, secret, algorithm=algorithm)}"
+
+
+async def test_the_first_start_makes_a_key_once(store: Store) -> None:
+    access = make(store)
+    first = await access.ensure_key()
+    assert first is not None
+    assert access.identify(f"Bearer {first.secret}") == Admin("first")
+    assert await access.ensure_key() is None
+    assert await make(store).ensure_key() is None
+
+
+async def test_a_fixed_key_makes_the_first_key_needless(store: Store) -> None:
+    access = make(store, fixed_key="operator-key")
+    assert await access.ensure_key() is None
+    assert access.identify("Bearer operator-key") == Admin("settings")
+    assert await access.keys() == ()
+
+
+async def test_only_a_digest_is_stored(store: Store) -> None:
+    new = await make(store).add_key("ci")
+    (stored,) = await store.api_keys()
+    assert stored.digest == sha256(new.secret.encode()).digest()
+    assert new.secret.startswith(stored.hint)
+    assert len(stored.hint) < len(new.secret) // 4
+
+
+async def test_several_keys_work_beside_the_fixed_one(store: Store) -> None:
+    access = make(store, fixed_key="operator-key")
+    ci, cd = await access.add_key("ci"), await access.add_key("cd")
+    assert access.identify(f"Bearer {ci.secret}") == Admin("ci")
+    assert access.identify(f"Bearer {cd.secret}") == Admin("cd")
+    assert access.identify(b"Bearer operator-key") == Admin("settings")
+    assert [key.name for key in await access.keys()] == ["ci", "cd"]
+
+
+async def test_a_revoked_key_is_worthless_at_once(store: Store) -> None:
+    access = make(store)
+    ci, cd = await access.add_key("ci"), await access.add_key("cd")
+    await access.revoke_key(ci.key.id)
+    with pytest.raises(Unauthorized):
+        access.identify(f"Bearer {ci.secret}")
+    assert access.identify(f"Bearer {cd.secret}") == Admin("cd")
+
+
+async def test_the_last_key_stays(store: Store) -> None:
+    access = make(store)
+    only = await access.add_key("only")
+    with pytest.raises(BadRequest, match="last API key"):
+        await access.revoke_key(only.key.id)
+    with pytest.raises(NotFound):
+        await access.revoke_key("key_unknown")
+    assert access.identify(f"Bearer {only.secret}") == Admin("only")
+
+
+async def test_the_last_key_may_go_when_there_is_a_fixed_one(store: Store) -> None:
+    access = make(store, fixed_key="operator-key")
+    only = await access.add_key("only")
+    await access.revoke_key(only.key.id)
+    assert await access.keys() == ()
+
+
+async def test_another_processs_changes_are_seen_after_a_refresh(store: Store) -> None:
+    here, there = make(store), make(store)
+    new = await there.add_key("ci")
+    with pytest.raises(Unauthorized):
+        here.identify(f"Bearer {new.secret}")
+    await here.refresh()
+    assert here.identify(f"Bearer {new.secret}") == Admin("ci")
+
+
+async def test_keys_are_kept_fresh_through_an_unavailable_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "wpk_of-elsewhere"
+    key = ApiKey(id="key_1", name="ci", digest=sha256(secret.encode()).digest(), hint="wpk_", created_at=0)
+    answers: list[tuple[ApiKey, ...] | Unavailable] = [Unavailable("closed"), (key,)]
+    seen = asyncio.Event()
+
+    class Flaky:
+        async def api_keys(self) -> tuple[ApiKey, ...]:
+            came = answers.pop(0) if len(answers) > 1 else answers[0]
+            if isinstance(came, Unavailable):
+                raise came
+            seen.set()
+            return came
+
+    monkeypatch.setattr(access_module, "REFRESH_SECONDS", 0.0)
+    access = make(Flaky())
+    keeper = asyncio.create_task(access.keep_fresh())
+    await seen.wait()
+    keeper.cancel()
+    await asyncio.gather(keeper, return_exceptions=True)
+    assert access.identify(f"Bearer {secret}") == Admin("ci")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 101, "\x00"])
+async def test_a_bad_name_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(Invalid, match="validation error"):
+        await make(store).add_key(name)
+
+
+async def test_a_taken_name_is_refused(store: Store) -> None:
+    access = make(store)
+    await access.add_key("ci")
+    with pytest.raises(BadRequest):
+        await access.add_key("ci")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "wpk_x",
+        "Basic d3A6eA==",
+        "Bearer wrong",
+        "Token key",
+        b"Bearer \xff\xfe",
+        "Bearer é",
+        "Bearer \ud800",
+    ],
+)
+async def test_anything_else_is_nobody(store: Store, header: str | bytes | None) -> None:
+    access = make(store, fixed_key="key")
+    with pytest.raises(Unauthorized):
+        access.identify(header)
+
+
+@pytest.mark.parametrize("header", ["bearer key", "BEARER key", "Bearer   key ", b"Bearer key"])
+async def test_the_scheme_is_case_insensitive(store: Store, header: str | bytes) -> None:
+    assert make(store, fixed_key="key").identify(header) == Admin("settings")
+
+
+async def test_a_minted_token_is_its_tenant(store: Store) -> None:
+    access = make(store)
+    token = access.mint("acme")
+    assert access.identify(f"Bearer {token}") == TenantUser("acme")
+    said = jwt.decode(token, JWT_SECRET.ljust(64, b"\0"), algorithms=["HS256"])
+    assert (said["iss"], said["sub"], said["exp"] - said["iat"]) == ("waypost", "acme", 60)
+
+
+@pytest.mark.parametrize("issuer", ["waypost", "outpost"])
+async def test_tokens_of_both_issuers_are_taken(store: Store, issuer: str) -> None:
+    assert make(store).identify(bearer(claims(iss=issuer))) == TenantUser("acme")
+
+
+async def test_a_short_secret_signs_as_other_libraries_do(store: Store) -> None:
+    access = make(store, jwt_secret=b"short")
+    token = access.mint("acme")
+    with pytest.warns(jwt.InsecureKeyLengthWarning):
+        assert jwt.decode(token, b"short", algorithms=["HS256"])["sub"] == "acme"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        bearer(claims(exp=1)),
+        bearer(claims(exp=None)),
+        bearer(claims(sub=None)),
+        bearer(claims(sub="")),
+        bearer(claims(iss=None)),
+        bearer(claims(iss="somebody")),
+        bearer(claims(nbf=4_000_000_000)),
+        bearer(claims(), secret=b"another secret that is long enough for HS256"),
+        bearer(claims(), secret=JWT_SECRET.ljust(64, b"."), algorithm="HS512"),
+        f"Bearer {jwt.encode(claims(), '', algorithm='none')}",
+        "Bearer a.b.c",
+        "Bearer ..",
+    ],
+)
+async def test_a_token_that_breaks_a_rule_is_nobody(store: Store, header: str) -> None:
+    with pytest.raises(Unauthorized):
+        make(store).identify(header)
+
+
+async def test_an_expired_token_is_told_so(store: Store) -> None:
+    with pytest.raises(Unauthorized, match="expired"):
+        make(store).identify(bearer(claims(exp=1)))
+
+
+async def test_a_key_cannot_pass_for_a_token_nor_a_token_for_a_key(store: Store) -> None:
+    access = make(store)
+    new = await access.add_key("ci")
+    assert isinstance(access.identify(f"Bearer {access.mint('ci')}"), TenantUser)
+    assert isinstance(access.identify(f"Bearer {new.secret}"), Admin)

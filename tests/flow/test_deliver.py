@@ -1,0 +1,393 @@
+"""The dispatcher over a real store, with a destination type whose receivers do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from tests.store.builders import destination
+from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
+from waypost.connect.registry import Registry
+from waypost.core.errors import BadRequest, DeliveryError, NotFound
+from waypost.core.model import DeliveryState, Destination, Event
+from waypost.core.retry import RetryOverrides, RetryPolicy
+from waypost.flow import clock
+from waypost.flow.deliver import Bounds, Dispatcher
+from waypost.flow.directory import Directory
+from waypost.flow.publish import Publisher
+from waypost.flow.replay import Replayer
+from waypost.net.guard import AddressGuard
+from waypost.net.http import HttpClient, HttpSettings
+from waypost.net.resolve import SystemResolver
+from waypost.observe.metrics import PrometheusMetrics
+from waypost.store.base import Accepted, AttemptQuery, Page, Publication, StoredAttempt
+from waypost.store.sqlite import SqliteStore
+from waypost.store.vault import Vault
+
+FAST = RetryPolicy(schedule=(0.01, 0.01, 0.01), jitter=0)
+
+
+class Receivers:
+    """What the scripted destinations saw, and how they behave: by destination id, else everything succeeds."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Message]] = []
+        self.behaviour: dict[str, Callable[[Message], Any]] = {}
+        self.opened: list[Destination] = []
+        self.closed: list[Destination] = []
+
+    def ids(self, of: str) -> list[str]:
+        return [message.event.id for name, message in self.seen if name == of]
+
+
+def scripted(receivers: Receivers) -> type[DestinationType]:
+    class ScriptedConnection:
+        def __init__(self, to: Destination) -> None:
+            self._to = to
+
+        async def send(self, message: Message) -> Receipt:
+            receivers.seen.append((self._to.id, message))
+            came = receivers.behaviour.get(self._to.id, lambda _: None)(message)
+            if asyncio.iscoroutine(came):
+                await came
+            return Receipt(code="ack", response={"secret": self._to.credentials["secret"]})
+
+        async def verify(self) -> None:
+            pass
+
+        async def close(self) -> None:
+            receivers.closed.append(self._to)
+
+    class Scripted(DestinationType):
+        type = "webhook"
+        label = description = icon = instructions = "scripted"
+
+        def target(self, destination: Destination) -> tuple[str, str | None]:
+            return destination.id, None
+
+        async def connect(self, destination: Destination, tools: Tools) -> Connection:
+            receivers.opened.append(destination)
+            return ScriptedConnection(destination)
+
+    return Scripted
+
+
+class House:
+    def __init__(self, folder: Path, receivers: Receivers, bounds: Bounds, policy: RetryPolicy) -> None:
+        guard, resolver = AddressGuard(), SystemResolver()
+        tools = Tools(http=HttpClient(HttpSettings(), resolver, guard), guard=guard, resolver=resolver, options={})
+        self.receivers = receivers
+        self.sequence = clock.Sequence()
+        self.metrics = PrometheusMetrics()
+        self.store = SqliteStore(folder / "waypost.db", Vault([bytes(32)]), clock=clock.now)
+        registry = Registry(iter([scripted(receivers)]))
+        self.dispatcher = Dispatcher(
+            self.store, registry, tools, policy, self.metrics, self.sequence, bounds=bounds, log_events=False
+        )
+        self.directory = Directory(self.store, lambda _: None)
+        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, log_events=False)
+        self.replayer = Replayer(self.store, self.dispatcher.ring)
+
+    async def start(self) -> None:
+        await self.store.open()
+        await self.store.put_tenant("acme", None, now=clock.now())
+        await self.dispatcher.start()
+
+    async def close(self) -> None:
+        await self.dispatcher.close()
+        await self.store.close()
+
+    async def add(self, name: str = "des_1", tenant: str = "acme", **changes: Any) -> Destination:
+        await self.store.put_tenant(tenant, None, now=clock.now())
+        added = await self.store.add_destination(destination(tenant, name, **changes), limit=1000)
+        self.directory.forget(tenant)
+        return added
+
+    async def change(self, old: Destination, **changes: Any) -> Destination:
+        changed = await self.store.replace_destination(structs.replace(old, **changes))
+        assert changed is not None
+        self.directory.forget(old.tenant_id)
+        self.dispatcher.changed(old.tenant_id)
+        return changed
+
+    async def publish(self, tenant: str = "acme", **changes: Any) -> Event:
+        seq = self.sequence.next()
+        new = Event(seq=seq, id=f"evt_{seq}", tenant_id=tenant, topic="order.created", time=clock.now(), data=b"{}")
+        new = structs.replace(new, **changes)
+        await self.publisher.publish(new)
+        return new
+
+    async def attempts(self, of: Event) -> list[StoredAttempt]:
+        """Oldest first."""
+        found = await self.store.attempts(AttemptQuery(event_ids=(of.id,)), Page(limit=100))
+        return list(found.items)[::-1]
+
+    async def state(self, of: Event, to: Destination) -> DeliveryState:
+        return (await self.store.delivery_states(of.seq))[to.id]
+
+    async def until(self, of: Event, to: Destination, state: DeliveryState) -> None:
+        async with asyncio.timeout(10):
+            while await self.state(of, to) is not state:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def receivers() -> Receivers:
+    return Receivers()
+
+
+@pytest.fixture
+def bounds() -> Bounds:
+    return Bounds(sweep_interval=0.05, shutdown=0.2)
+
+
+@pytest.fixture
+def policy() -> RetryPolicy:
+    return FAST
+
+
+@pytest.fixture
+async def house(tmp_path: Path, receivers: Receivers, bounds: Bounds, policy: RetryPolicy) -> AsyncIterator[House]:
+    built = House(tmp_path, receivers, bounds, policy)
+    await built.start()
+    yield built
+    await built.close()
+
+
+def fails(code: str = "503", **details: Any) -> Callable[[Message], None]:
+    def fail(_: Message) -> None:
+        raise DeliveryError(code, f"the receiver answered {code}", **details)
+
+    return fail
+
+
+def succeeds(_: Message) -> None:
+    pass
+
+
+def in_turn(behaviours: list[Callable[[Message], Any]]) -> Callable[[Message], Any]:
+    following = iter(behaviours)
+
+    def behave(message: Message) -> Any:
+        return next(following)(message)
+
+    return behave
+
+
+async def hangs(_: Message) -> None:
+    await asyncio.sleep(3600)
+
+
+async def test_an_event_goes_to_everybody_who_wants_it(house: House) -> None:
+    first, second = await house.add("des_1"), await house.add("des_2")
+    other = await house.add("des_3", topics=("user.*",))
+    new = await house.publish(metadata={"source": "crm"})
+    for to in (first, second):
+        await house.until(new, to, DeliveryState.DELIVERED)
+    (attempt, _) = await house.attempts(new)
+    assert (attempt.attempt.ok, attempt.attempt.code, attempt.attempt.number) == (True, "ack", 1)
+    assert house.receivers.ids(other.id) == []
+    (_, message), *_ = house.receivers.seen
+    assert message.event == new
+    assert message.metadata["source"] == "crm"
+
+
+async def test_failures_are_retried_until_they_succeed(house: House) -> None:
+    to = await house.add()
+    answers = [fails(), fails("timeout"), succeeds]
+    house.receivers.behaviour[to.id] = in_turn(answers)
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.DELIVERED)
+    made = [(kept.attempt.number, kept.attempt.code, kept.attempt.manual) for kept in await house.attempts(new)]
+    assert made == [(1, "503", False), (2, "timeout", False), (3, "ack", False)]
+
+
+async def test_a_failure_says_why(house: House) -> None:
+    to = await house.add()
+    house.receivers.behaviour[to.id] = fails("410", retryable=False, response={"status_code": 410, "body": "gone"})
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.EXHAUSTED)
+    (kept,) = await house.attempts(new)
+    assert kept.attempt.detail == "the receiver answered 410"
+    assert kept.attempt.response == {"status_code": 410, "body": "gone"}
+
+
+async def test_a_destinations_own_policy_wins(house: House) -> None:
+    to = await house.add(retry_policy=RetryOverrides(limit=0))
+    house.receivers.behaviour[to.id] = fails()
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.EXHAUSTED)
+    assert len(await house.attempts(new)) == 1
+
+
+async def test_a_crashing_type_is_a_failed_attempt_not_a_lost_delivery(house: House) -> None:
+    to = await house.add()
+    answers = iter([ZeroDivisionError, None])
+
+    def behave(_: Message) -> None:
+        error = next(answers)
+        if error is not None:
+            raise error
+
+    house.receivers.behaviour[to.id] = behave
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.DELIVERED)
+    assert [kept.attempt.code for kept in await house.attempts(new)] == ["internal_error", "ack"]
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(concurrency=4, concurrency_per_destination=2, sweep_interval=0.05, shutdown=0.2)]
+)
+async def test_a_hanging_destination_delays_nobody_else(house: House) -> None:
+    hanging, healthy = await house.add("des_hanging"), await house.add("des_healthy")
+    house.receivers.behaviour[hanging.id] = hangs
+    published = [await house.publish() for _ in range(50)]
+    for new in published:
+        await house.until(new, healthy, DeliveryState.DELIVERED)
+    assert len(house.receivers.ids(hanging.id)) == 2
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(queue=20, queue_per_destination=10, concurrency_per_destination=2, sweep_interval=0.05)]
+)
+async def test_what_does_not_fit_in_memory_waits_in_the_store(house: House) -> None:
+    to = await house.add()
+    gate = asyncio.Event()
+    house.receivers.behaviour[to.id] = lambda _: gate.wait()
+    published = [await house.publish() for _ in range(100)]
+    assert house.dispatcher._lanes.held <= 10
+    gate.set()
+    for new in published:
+        await house.until(new, to, DeliveryState.DELIVERED)
+    assert sorted(house.receivers.ids(to.id)) == sorted(new.id for new in published)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(lease=0.2, sweep_interval=0.05, shutdown=0.2)])
+async def test_a_lease_that_ran_out_is_found_by_the_sweep(house: House) -> None:
+    """A worker that never comes back must not keep an event."""
+    to = await house.add()
+    calls = [hangs, succeeds]
+    house.receivers.behaviour[to.id] = in_turn(calls)
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.DELIVERED)
+    assert [kept.attempt.number for kept in await house.attempts(new)] == [1]
+
+
+async def test_a_restart_goes_on_where_the_old_process_stopped(house: House, tmp_path: Path) -> None:
+    to = await house.add()
+    house.receivers.behaviour[to.id] = hangs
+    published = [await house.publish() for _ in range(20)]
+    await house.close()
+    house.receivers.behaviour.clear()
+    again = House(tmp_path, house.receivers, Bounds(sweep_interval=0.05), FAST)
+    await again.start()
+    for new in published:
+        await again.until(new, to, DeliveryState.DELIVERED)
+    await again.close()
+
+
+class TestChanges:
+    async def test_a_rotated_secret_is_used_by_the_very_next_attempt(self, house: House) -> None:
+        to = await house.add(credentials={"secret": "old"})
+        first = await house.publish()
+        await house.until(first, to, DeliveryState.DELIVERED)
+        await house.change(to, credentials={"secret": "new"})
+        second = await house.publish()
+        await house.until(second, to, DeliveryState.DELIVERED)
+        used = [(await house.attempts(new))[0].attempt.response for new in (first, second)]
+        assert used == [{"secret": "old"}, {"secret": "new"}]
+        assert len(house.receivers.closed) == 1
+
+    @pytest.mark.parametrize("policy", [RetryPolicy(schedule=(0.2, 0.01), jitter=0)])
+    async def test_retries_pause_while_disabled_and_go_on_afterwards(self, house: House) -> None:
+        to = await house.add()
+        house.receivers.behaviour[to.id] = fails()
+        new = await house.publish()
+        async with asyncio.timeout(5):
+            while not await house.attempts(new):
+                await asyncio.sleep(0.005)
+        house.receivers.behaviour.clear()
+        disabled = await house.change(to, disabled_at=clock.now())
+        await asyncio.sleep(0.5)
+        assert await house.state(new, to) is DeliveryState.PENDING
+        await house.change(disabled, disabled_at=None)
+        await house.until(new, to, DeliveryState.DELIVERED)
+
+    async def test_a_deleted_destination_gets_nothing_more(self, house: House) -> None:
+        to = await house.add()
+        house.receivers.behaviour[to.id] = fails()
+        new = await house.publish()
+        await house.store.delete_destination("acme", to.id, now=clock.now())
+        house.directory.forget("acme")
+        house.dispatcher.changed("acme")
+        await house.until(new, to, DeliveryState.CANCELLED)
+        await asyncio.sleep(0.1)
+        made = len(house.receivers.seen)
+        await asyncio.sleep(0.1)
+        assert len(house.receivers.seen) == made <= 2
+
+    async def test_an_event_routed_before_and_accepted_after_a_deletion_is_not_sent(self, house: House) -> None:
+        to = await house.add()
+        accept = house.store.accept
+
+        async def after_the_deletion(publication: Publication) -> Accepted:
+            await house.store.delete_destination("acme", to.id, now=clock.now())
+            house.directory.forget("acme")
+            house.dispatcher.changed("acme")
+            return await accept(publication)
+
+        house.store.accept = after_the_deletion  # type: ignore[method-assign]
+        new = await house.publish()
+        await house.until(new, to, DeliveryState.CANCELLED)
+        assert house.receivers.seen == []
+
+
+class TestManualRetry:
+    async def test_sends_again_what_was_delivered(self, house: House) -> None:
+        to = await house.add()
+        new = await house.publish()
+        await house.until(new, to, DeliveryState.DELIVERED)
+        await house.replayer.retry(new.id, to.id, None)
+        async with asyncio.timeout(5):
+            while len(await house.attempts(new)) < 2:
+                await asyncio.sleep(0.005)
+        second = (await house.attempts(new))[1].attempt
+        assert (second.number, second.manual, second.ok) == (2, True, True)
+
+    async def test_refuses_what_makes_no_sense(self, house: House) -> None:
+        to, disabled = await house.add(), await house.add("des_2", disabled_at=clock.now())
+        picky = await house.add("des_3", topics=("user.*",))
+        new = await house.publish()
+        for arguments, error, sentence in (
+            (("unknown", to.id, None), NotFound, "event not found"),
+            ((new.id, "unknown", None), NotFound, "destination not found"),
+            ((new.id, to.id, "umbrella"), NotFound, "event not found"),
+            ((new.id, disabled.id, None), BadRequest, "Destination is disabled"),
+            ((new.id, picky.id, None), BadRequest, "does not match"),
+        ):
+            with pytest.raises(error, match=sentence):
+                await house.replayer.retry(*arguments)
+
+
+async def test_the_numbers_add_up(house: House) -> None:
+    to = await house.add()
+    answers = [fails(), succeeds]
+    house.receivers.behaviour[to.id] = in_turn(answers)
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.DELIVERED)
+    await house.publish(topic="nobody", tenant="unknown")
+    shown = house.metrics.exposition().decode()
+    for line in (
+        "waypost_events_published_total 2.0",
+        "waypost_events_unmatched_total 1.0",
+        "waypost_deliveries_created_total 1.0",
+        'waypost_attempts_total{destination_type="webhook",status="failed"} 1.0',
+        'waypost_attempts_total{destination_type="webhook",status="success"} 1.0',
+        "waypost_retries_scheduled_total 1.0",
+    ):
+        assert line in shown

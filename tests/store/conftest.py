@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from waypost.store.base import Store
+from waypost.store.sqlite import SqliteStore
+from waypost.store.vault import Vault
+
+from .builders import NOW
+
+KEY = bytes(range(32))
+
+
+def sqlite_store(folder: Path, *keys: bytes) -> SqliteStore:
+    return SqliteStore(folder / "waypost.db", Vault(keys or (KEY,)), clock=lambda: NOW)
+
+
+@pytest.fixture(params=["sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Every store that there is, empty, with one tenant."""
+    opened = {"sqlite": sqlite_store}[request.param](tmp_path)
+    await opened.open()
+    await opened.put_tenant("acme", None, now=NOW)
+    yield opened
+    await opened.close()
