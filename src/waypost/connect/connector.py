@@ -57,6 +57,7 @@ class Change(Struct, frozen=True, kw_only=True):
     """A create (`old` is None) or an update of a destination, as a type sees it before it is saved.
 
     `config` and `credentials` are the values after merging. `by_tenant` tells a tenant's request from the operator's.
+    `options` are the operator's, as in Tools.
     """
 
     old: Destination | None
@@ -64,6 +65,7 @@ class Change(Struct, frozen=True, kw_only=True):
     credentials: dict[str, str]
     by_tenant: bool
     now: Micros
+    options: dict[str, Any] = {}
 
 
 class Connection(Protocol):

@@ -1,67 +1,92 @@
 """Many HTTP exchanges at once over libcurl's multi socket interface, for whoever turns the crank.
 
-The sockets are watched by an epoll object of the engine's own, and stay registered while a connection idles in the pool:
-on a warm connection an exchange costs no epoll_ctl call. `SOCKOPTFUNCTION` tells when a descriptor is new.
+The sockets are watched by an epoll object of the engine's own, and stay registered while a connection idles in the
+pool: on a warm connection an exchange costs no epoll_ctl call. `SOCKOPTFUNCTION` tells when a descriptor is new.
 """
 
 from __future__ import annotations
 
-import select
+import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import pycurl
+from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
 from waypost.net.curl_failure import Failure, explain
 from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings
 from waypost.net.guard import AddressGuard
+from waypost.net.head import HeadReader
+from waypost.net.poller import POLLERR, POLLIN, POLLOUT, new_poller
 
 _PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS: pycurl has no name for it."""
-_EXPECT_THRESHOLD = 1024 * 1024
-"""Bodies above this size make libcurl ask for `100 Continue` unless it is told not to."""
-_SWEEP = 0.1
+_TURN = 0.002
+"""Seconds after which a turn of the crank gives control back."""
+_STARTS = 16
+"""Transfers that are begun together."""
+SWEEP = 0.1
 """Seconds between two looks for exchanges whose answer does not begin."""
 _PINS = 10_000
 _IDLE_HANDLES = 1_000
-_FAILED = select.EPOLLERR | select.EPOLLHUP
+_HTTP2 = "2"
+_TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+"""Ends a connection whose peer acknowledges nothing, so that HTTP/2 requests do not go on joining a dead one."""
 
 
-class Transfer:
-    """One exchange on its way through the engine. `result` stands once it is done."""
+class Transfer(Struct, kw_only=True, eq=False, gc=False):
+    """One exchange on its way through the engine.
 
-    __slots__ = ("cancelled", "dns", "future", "handle", "pin", "request", "result", "url")
+    `headers` are the request's lines as libcurl takes them. `pin` says which addresses the host has: an authority and
+    a list. `dns` is the time (microseconds) that finding them took.
+    """
 
-    def __init__(self, request: HttpRequest, url: str, pin: tuple[str, str] | None, dns: int, future: Any) -> None:
-        self.request = request
-        self.url = url
-        self.pin = pin
-        self.dns = dns
-        self.future = future
-        self.handle: _Handle | None = None
-        self.result: HttpResponse | DeliveryError | None = None
-        self.cancelled = False
+    request: HttpRequest
+    url: str
+    headers: Sequence[str] | Sequence[bytes]
+    pin: tuple[str, str] | None
+    dns: int
+    future: asyncio.Future[HttpResponse]
+    handle: _Handle | None = None
+    cancelled: bool = False
+
+    def settle(self, result: HttpResponse | DeliveryError) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, DeliveryError):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+class _Socket(socket.socket):
+    """What libcurl gets to open a connection with. pycurl duplicates the descriptor and drops the object."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _Handle:
     """A curl handle that is used again and again, and what it has received for its present transfer."""
-
-    __slots__ = ("_cap", "_drain_cap", "_guard", "curl", "lines", "parts", "received", "refusal", "started", "timeout", "transfer")
 
     def __init__(self, curl: pycurl.Curl, settings: HttpSettings, guard: AddressGuard | None) -> None:
         self.curl = curl
         self.lines: list[bytes] = []
         self.parts: list[bytes] = []
         self.received = 0
-        self.refusal: str | None = None
+        self.forbidden: str | None = None
+        self.trouble: str | None = None
         self.started = 0.0
         self.timeout = settings.total_timeout
+        self.waits = False
         self.transfer: Transfer | None = None
+        self._unheard = round(settings.total_timeout * 1000)
         self._cap = settings.body_cap
         self._drain_cap = settings.drain_cap
         self._guard = guard
@@ -75,17 +100,23 @@ class _Handle:
 
     def on_open(self, _purpose: int, address: Any) -> Any:
         if self._guard is not None:
-            refusal = self._guard.refusal(_text(address.addr[0]))
-            if refusal is not None:
-                self.refusal = refusal
+            self.forbidden = self._guard.kind(_text(address.addr[0]))
+            if self.forbidden is not None:
                 return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
+        try:
+            opened = _Socket(address.family, address.socktype, address.protocol)
+        except OSError as error:
+            self.trouble = error.strerror
+            return pycurl.SOCKET_BAD
+        if _TCP_USER_TIMEOUT is not None:
+            opened.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, self._unheard)
+        return opened
 
     def clear(self) -> None:
         self.lines.clear()
         self.parts.clear()
         self.received = 0
-        self.refusal = None
+        self.forbidden = self.trouble = None
         self.transfer = None
 
 
@@ -94,72 +125,68 @@ def _text(value: str | bytes) -> str:
 
 
 class CurlEngine:
-    """Runs transfers. Not thread-safe: everything happens in the thread that calls `start`, `step` and `abort`."""
+    """Runs transfers and settles their futures. All in one thread: that of the event loop that turns the crank.
 
-    def __init__(
-        self,
-        settings: HttpSettings,
-        guard: AddressGuard,
-        authorities: str | None,
-        finished: Callable[[Transfer], None],
-    ) -> None:
+    `step` and `start` give control back after about two milliseconds, so that a burst of TLS handshakes does not hold
+    up the rest of the event loop; the descriptor stays readable while there is more to do.
+    """
+
+    def __init__(self, settings: HttpSettings, guard: AddressGuard, authorities: str | None) -> None:
         self._settings = settings
         self._guard = None if settings.proxy else guard
         self._authorities = authorities
-        self._finished = finished
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, settings.pool_size)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
-        self._epoll = select.epoll()
+        self._poller = new_poller()
         self._watched: dict[int, int] = {}
         self._idle: list[_Handle] = []
         self._live: dict[pycurl.Curl, _Handle] = {}
         self._pins: dict[str, str] = {}
-        self._due: float | None = None
+        self._multiplexing: set[str] = set()
+        self._heads = HeadReader(settings.header_cap)
         self._sweep_at = 0.0
+        self.due: float | None = None
+        """When `step` has something to do that no descriptor tells of (seconds of the monotonic clock)."""
 
     def __len__(self) -> int:
         return len(self._live)
 
     def fileno(self) -> int:
         """A descriptor that is readable when `step` has something to do."""
-        return self._epoll.fileno()
+        return self._poller.fileno()
 
-    def watch(self, descriptor: int) -> None:
-        """Let another descriptor end a wait."""
-        self._epoll.register(descriptor, select.EPOLLIN)
-
-    def timeout(self) -> float | None:
-        """Seconds until `step` has something to do that no descriptor tells of; None for never."""
-        if self._due is None:
-            return _SWEEP if self._live else None
-        wait = self._due - time.monotonic()
-        return max(0.0, min(wait, _SWEEP) if self._live else wait)
-
-    def start(self, transfers: Iterable[Transfer]) -> None:
-        for transfer in transfers:
+    def start(self, transfers: deque[Transfer]) -> None:
+        """Begin transfers from the front of the queue; not all of them if that takes long."""
+        until = time.monotonic() + _TURN
+        while transfers:
+            transfer = transfers.popleft()
             if not transfer.cancelled:
                 self._start(transfer)
-        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            if len(transfers) % _STARTS == 0:
+                self._kick()
+                if time.monotonic() >= until:
+                    break
         self._collect()
 
-    def step(self, timeout: float | None) -> None:
-        """Wait for at most `timeout` seconds, then move everything on that can move."""
-        action = self._multi.socket_action
-        watched = self._watched
-        for descriptor, happened in self._epoll.poll(timeout):
+    def step(self) -> None:
+        """Move on what can move."""
+        action, watched = self._multi.socket_action, self._watched
+        until = time.monotonic() + _TURN
+        for descriptor, happened in self._poller.poll(0):
             if watched.get(descriptor, 0) > 0:
                 action(descriptor, _select_bits(happened))
-            elif descriptor in watched:
+            else:
                 self._forget(descriptor)
+            if time.monotonic() >= until:
+                break
         now = time.monotonic()
-        if self._due is not None and self._due <= now:
-            self._due = None
-            action(pycurl.SOCKET_TIMEOUT, 0)
+        if self.due is not None and self.due <= now:
+            self._kick()
         self._collect()
-        if self._live and now >= self._sweep_at:
+        if now >= self._sweep_at:
             self._sweep(now)
 
     def abort(self, transfer: Transfer) -> None:
@@ -169,41 +196,50 @@ class CurlEngine:
         if handle is not None and handle.transfer is transfer:
             self._release(handle)
 
-    def close(self) -> None:
+    def close(self, reason: DeliveryError) -> None:
+        """Close all connections at once; transfers that run fail for the reason given."""
         for handle in list(self._live.values()):
+            transfer = handle.transfer
             self._release(handle)
+            if transfer is not None:
+                transfer.settle(reason)
         self._multi.close()
         for handle in self._idle:
             handle.curl.close()
-        self._epoll.close()
+        self._poller.close()
+
+    def _kick(self) -> None:
+        self.due = None
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
     def _start(self, transfer: Transfer) -> None:
         handle = self._idle.pop() if self._idle else self._new_handle()
         try:
             self._load(handle, transfer)
-            self._multi.add_handle(handle.curl)
         except (pycurl.error, UnicodeError, TypeError, ValueError) as error:
-            transfer.result = DeliveryError("network_error", f"The request could not be made: {error}", retryable=False)
-            self._finished(transfer)
+            handle.curl.close()
+            transfer.settle(DeliveryError("invalid_request", f"The request cannot be made: {error}", retryable=False))
             return
         transfer.handle = handle
         handle.transfer = transfer
         handle.started = time.monotonic()
         self._live[handle.curl] = handle
+        self._multi.add_handle(handle.curl)
 
     def _load(self, handle: _Handle, transfer: Transfer) -> None:
         request, setopt = transfer.request, handle.curl.setopt
         setopt(pycurl.URL, transfer.url)
-        headers = request.headers
-        if len(request.body) > _EXPECT_THRESHOLD:
-            headers = [*headers, "Expect:"]
-        setopt(pycurl.HTTPHEADER, headers)
+        setopt(pycurl.HTTPHEADER, transfer.headers)
         if request.method == "POST":
             setopt(pycurl.POSTFIELDS, request.body)
         else:
             _load_other_method(handle.curl, request)
         if transfer.pin is not None and self._pins.get(transfer.pin[0]) != transfer.pin[1]:
             self._pin(handle, *transfer.pin)
+        waits = transfer.pin is not None and transfer.pin[0] in self._multiplexing
+        if waits != handle.waits:
+            setopt(pycurl.PIPEWAIT, int(waits))
+            handle.waits = waits
         timeout = request.timeout or self._settings.total_timeout
         if timeout != handle.timeout:
             setopt(pycurl.TIMEOUT_MS, max(1, round(timeout * 1000)))
@@ -260,26 +296,26 @@ class CurlEngine:
             watched[descriptor] = -abs(before)
             return
         if wanted != abs(before):
-            self._register(descriptor, _epoll_bits(wanted), known=before != 0)
+            self._register(descriptor, _poll_bits(wanted), known=before != 0)
         watched[descriptor] = wanted
 
     def _register(self, descriptor: int, bits: int, *, known: bool) -> None:
-        first, second = self._epoll.register, self._epoll.modify
+        first, second = self._poller.register, self._poller.modify
         if known:
             first, second = second, first
         try:
             first(descriptor, bits)
-        except OSError:
+        except (OSError, KeyError):
             second(descriptor, bits)
 
     def _forget(self, descriptor: int) -> None:
         """Stop watching a pooled connection on which something happened: libcurl finds out when it next wants it."""
-        del self._watched[descriptor]
-        with suppress(OSError):
-            self._epoll.unregister(descriptor)
+        self._watched.pop(descriptor, None)
+        with suppress(OSError, KeyError):
+            self._poller.unregister(descriptor)
 
     def _on_timer(self, milliseconds: int) -> None:
-        self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+        self.due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _collect(self) -> None:
         more = 1
@@ -293,28 +329,59 @@ class CurlEngine:
     def _finish(self, curl: pycurl.Curl, code: int, message: str) -> None:
         handle = self._live[curl]
         transfer = handle.transfer
-        assert transfer is not None
+        if transfer is None:
+            return
         if code == 0 or (code == pycurl.E_WRITE_ERROR and handle.received > self._settings.drain_cap):
-            transfer.result = _response(handle, self._settings, transfer.dns)
+            response = self._response(handle, transfer.dns)
+            if response.http_version == _HTTP2 and transfer.pin is not None:
+                self._note_multiplexing(transfer.pin[0])
+            result: HttpResponse | DeliveryError = response
         else:
-            transfer.result = explain(_failure(handle, code, message), transfer.url, self._settings)
+            result = explain(_failure(handle, code, message), transfer.url)
         self._release(handle)
-        self._finished(transfer)
+        transfer.settle(result)
 
     def _release(self, handle: _Handle) -> None:
-        curl = handle.curl
+        curl, transfer = handle.curl, handle.transfer
         del self._live[curl]
         self._multi.remove_handle(curl)
-        assert handle.transfer is not None
-        if handle.transfer.request.method != "POST" or len(self._idle) >= _IDLE_HANDLES:
+        handle.clear()
+        if transfer is None or transfer.request.method != "POST" or len(self._idle) >= _IDLE_HANDLES:
             curl.close()
         else:
             self._idle.append(handle)
-        handle.clear()
+
+    def _note_multiplexing(self, authority: str) -> None:
+        """Have requests to a host that speaks HTTP/2 wait for one connection, rather than open one each.
+
+        Others do not wait: where a connection takes one request at a time, they would open one after the other.
+        """
+        if len(self._multiplexing) >= _PINS:
+            self._multiplexing.clear()
+        self._multiplexing.add(authority)
+
+    def _response(self, handle: _Handle, dns: int) -> HttpResponse:
+        get = handle.curl.getinfo
+        connect, secure = get(pycurl.CONNECT_TIME_T), get(pycurl.APPCONNECT_TIME_T)
+        head = self._heads.read(handle.lines)
+        return HttpResponse(
+            status=head.status,
+            headers=head.headers,
+            body=b"".join(handle.parts),
+            truncated=head.cut or handle.received > self._settings.body_cap,
+            timings=Timings(
+                dns=dns,
+                connect=connect,
+                tls=secure - connect if secure > connect else 0,
+                first_byte=dns + get(pycurl.STARTTRANSFER_TIME_T),
+                total=dns + get(pycurl.TOTAL_TIME_T),
+            ),
+            http_version=head.version,
+        )
 
     def _sweep(self, now: float) -> None:
         """Fail the transfers whose answer does not begin. The oldest come first, so the look is short."""
-        self._sweep_at = now + _SWEEP
+        self._sweep_at = now + SWEEP
         oldest_allowed = now - self._settings.first_byte_timeout
         late = []
         for handle in self._live.values():
@@ -336,75 +403,25 @@ def _load_other_method(curl: pycurl.Curl, request: HttpRequest) -> None:
     curl.setopt(pycurl.CUSTOMREQUEST, request.method)
 
 
-def _epoll_bits(wanted: int) -> int:
-    return (select.EPOLLIN if wanted & pycurl.POLL_IN else 0) | (select.EPOLLOUT if wanted & pycurl.POLL_OUT else 0)
+def _poll_bits(wanted: int) -> int:
+    return (POLLIN if wanted & pycurl.POLL_IN else 0) | (POLLOUT if wanted & pycurl.POLL_OUT else 0)
 
 
 def _select_bits(happened: int) -> int:
     return (
-        (pycurl.CSELECT_IN if happened & select.EPOLLIN else 0)
-        | (pycurl.CSELECT_OUT if happened & select.EPOLLOUT else 0)
-        | (pycurl.CSELECT_ERR if happened & _FAILED else 0)
+        (pycurl.CSELECT_IN if happened & POLLIN else 0)
+        | (pycurl.CSELECT_OUT if happened & POLLOUT else 0)
+        | (pycurl.CSELECT_ERR if happened & POLLERR else 0)
     )
-
-
-def _response(handle: _Handle, settings: HttpSettings, dns: int) -> HttpResponse:
-    get = handle.curl.getinfo
-    connect, secure = get(pycurl.CONNECT_TIME_T), get(pycurl.APPCONNECT_TIME_T)
-    status, version, headers, cut = parse_head(handle.lines, settings.header_cap)
-    return HttpResponse(
-        status=status,
-        headers=headers,
-        body=b"".join(handle.parts),
-        truncated=cut or handle.received > settings.body_cap,
-        timings=Timings(
-            dns=dns,
-            connect=connect,
-            tls=secure - connect if secure > connect else 0,
-            first_byte=dns + get(pycurl.STARTTRANSFER_TIME_T),
-            total=dns + get(pycurl.TOTAL_TIME_T),
-        ),
-        http_version=version,
-    )
-
-
-def parse_head(lines: list[bytes], cap: int) -> tuple[int, str, dict[str, str], bool]:
-    """Status, HTTP version and headers of the last head among the lines, and whether headers beyond `cap` were left out."""
-    if lines.count(b"\r\n") > 1:
-        lines = _last_head(lines)
-    version, _, rest = lines[0].partition(b" ")
-    raw = b"".join(lines[1:])
-    cut = len(raw) > cap
-    if cut:
-        raw = raw[:cap].rpartition(b"\r\n")[0]
-    headers: dict[str, str] = {}
-    for line in _decoded(raw).split("\r\n"):
-        name, colon, value = line.partition(":")
-        if colon:
-            name, value = name.lower(), value.strip()
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return int(rest[:3]), version[5:].decode(), headers, cut
-
-
-def _last_head(lines: list[bytes]) -> list[bytes]:
-    start = max(index for index, line in enumerate(lines) if line.startswith(b"HTTP/"))
-    return lines[start:]
-
-
-def _decoded(raw: bytes) -> str:
-    """Header bytes as text: UTF-8 where they are that, else Latin-1, which HTTP once prescribed."""
-    with suppress(UnicodeDecodeError):
-        return raw.decode()
-    return raw.decode("latin-1")
 
 
 def _failure(handle: _Handle, code: int, message: str) -> Failure:
     get = handle.curl.getinfo
     return Failure(
         code=code,
-        message=message,
+        message=handle.trouble or message,
         errno=get(pycurl.OS_ERRNO),
-        refusal=handle.refusal,
+        forbidden=handle.forbidden,
         connected=get(pycurl.CONNECT_TIME_T) > 0,
         secured=get(pycurl.APPCONNECT_TIME_T) > 0,
         answering=bool(handle.lines),

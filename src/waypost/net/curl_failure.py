@@ -9,7 +9,6 @@ import pycurl
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
-from waypost.net.exchange import HttpSettings
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -18,7 +17,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     code: int
     message: str
     errno: int
-    refusal: str | None
+    forbidden: str | None
     connected: bool
     secured: bool
     answering: bool
@@ -43,12 +42,12 @@ _BROKEN_OFF = frozenset(
 )
 
 
-def explain(failure: Failure, url: str, settings: HttpSettings) -> DeliveryError:
+def explain(failure: Failure, url: str) -> DeliveryError:
     """The error of a failed exchange."""
     parts = urlsplit(url)
     where = parts.netloc
-    if failure.refusal is not None:
-        return DeliveryError("blocked_address", f"{where} was not contacted: {failure.refusal}")
+    if failure.forbidden is not None:
+        return DeliveryError("blocked_address", f"{where} is at {failure.forbidden}, which destinations may not reach")
     if failure.code == pycurl.E_OPERATION_TIMEDOUT:
         return DeliveryError("timeout", _timeout(failure, where, secure=parts.scheme == "https"))
     if failure.code in (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY):
@@ -90,7 +89,7 @@ def _broken_off(failure: Failure, where: str) -> DeliveryError:
     if failure.code == pycurl.E_PARTIAL_FILE:
         return DeliveryError("connection_reset", f"{where} closed the connection in the middle of its answer")
     if failure.code == pycurl.E_URL_MALFORMAT:
-        return DeliveryError("network_error", f"The URL is not one that can be requested: {_said(failure)}", retryable=False)
+        return DeliveryError("invalid_request", f"The URL cannot be requested: {_said(failure)}", retryable=False)
     return DeliveryError("network_error", f"The exchange with {where} failed: {_said(failure)}")
 
 

@@ -101,8 +101,9 @@ def looks_like_address(host: str) -> bool:
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that a host spells: dotted, short, decimal, octal or hexadecimal IPv4, or IPv6 with or without
-    brackets and scope. None for anything else.
+    """The address that a host spells, or None for anything else.
+
+    IPv4 may be dotted, short, decimal, octal or hexadecimal; IPv6 may have brackets and a scope.
     """
     bare = _bare(host)
     return _parse(bare) if ":" in bare else _inet_aton(bare)

@@ -1,32 +1,191 @@
-"""HTTP out of the house."""
+"""HTTP out of the house.
+
+libcurl does the work, in the thread of the event loop: its sockets wait behind one descriptor, so that the loop sees a
+single reader however many exchanges run. Measured against a thread of its own this took a quarter less CPU per request
+and had the shorter tail, because nothing fights over the interpreter lock (`bench/http_client.py`).
+"""
 
 from __future__ import annotations
 
-from waypost.net.exchange import (
-    HttpRequest,
-    HttpResponse,
-    HttpSettings,
-    Timings,
-    header_line,
-)
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from waypost.core.errors import DeliveryError
+from waypost.net.authorities import Authorities
+from waypost.net.curl import SWEEP, CurlEngine, Transfer
+from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings, header_line
 from waypost.net.guard import AddressGuard
 from waypost.net.resolve import Resolver
+from waypost.net.target import Target, parse_url
 
 __all__ = ["HttpClient", "HttpRequest", "HttpResponse", "HttpSettings", "Timings", "header_line"]
 
+_TARGETS = 10_000
+_LINE_BREAKERS = re.compile(r"[\r\n\x00]")
+_EXPECT_THRESHOLD = 1024 * 1024
+"""Bodies above this size make libcurl ask for `100 Continue` unless it is told not to."""
+
 
 class HttpClient:
-    """Sends requests over libcurl."""
+    """Sends requests; safe for any number at once. Bound to the event loop in which it was started.
+
+    Where a host leads is asked of the resolver, and libcurl is pinned to the answer; the guard sees each address again
+    before its socket opens. Behind a forward proxy, which looks names up by itself, the guard judges what the resolver
+    finds, if it finds anything. Redirects are answers like any other. Certificates are always verified.
+    """
 
     def __init__(self, settings: HttpSettings, resolver: Resolver, guard: AddressGuard) -> None:
         self.settings = settings
+        self._resolver = resolver
+        self._guard = guard
+        self._targets: dict[str, Target] = {}
+        self._pins: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {}
+        self._queue: deque[Transfer] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: CurlEngine | None = None
+        self._authorities: Authorities | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     async def start(self) -> None:
-        """Idempotent."""
+        """Idempotent. Raises SettingsError if the CA bundle cannot be used."""
+        if self._engine is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._authorities = Authorities(self.settings.ca_bundle)
+        self._engine = CurlEngine(self.settings, self._guard, self._authorities.path)
+        self._loop.add_reader(self._engine.fileno(), self._step)
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Raises DeliveryError when no answer came."""
-        raise NotImplementedError
+        """Send a request and wait for the whole answer, whatever its status.
+
+        Raises DeliveryError when no answer came: `dns_error`, `blocked_address`, `connection_refused`,
+        `connection_reset`, `network_unreachable`, `timeout`, `tls_error`, `network_error`, or `invalid_request` for
+        what cannot be sent at all. Cancelling the task aborts the exchange.
+        """
+        loop = self._loop
+        if loop is None:
+            raise _not_running()
+        started = time.monotonic()
+        target = self._targets.get(request.url) or self._target(request.url)
+        pin = await self._pin(target)
+        dns = round((time.monotonic() - started) * 1_000_000)
+        future: asyncio.Future[HttpResponse] = loop.create_future()
+        transfer = Transfer(request=request, url=target.url, headers=_lines(request), pin=pin, dns=dns, future=future)
+        self._submit(transfer)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abort(transfer)
+            raise
 
     async def close(self) -> None:
-        """Idempotent; open requests fail."""
+        """Close all connections at once; exchanges that run fail with `network_error`. Idempotent."""
+        if self._engine is None or self._loop is None or self._authorities is None:
+            return
+        self._loop.remove_reader(self._engine.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._engine.close(_not_running())
+        while self._queue:
+            self._queue.popleft().settle(_not_running())
+        self._authorities.close()
+        self._engine = self._loop = self._authorities = None
+
+    def _target(self, url: str) -> Target:
+        try:
+            target = parse_url(url)
+        except ValueError as error:
+            raise DeliveryError("invalid_request", f"The URL {error}", retryable=False) from error
+        if len(self._targets) >= _TARGETS:
+            self._targets.clear()
+            self._pins.clear()
+        self._targets[url] = target
+        return target
+
+    async def _pin(self, target: Target) -> tuple[str, str] | None:
+        """The addresses that libcurl may use for the target; None if the target spells its address itself."""
+        if self.settings.proxy is not None:
+            await self._judge_for_proxy(target)
+            return None
+        addresses = await self._resolver.addresses(target.host, target.port)
+        if target.is_address:
+            return None
+        kept = self._pins.get(target.authority)
+        if kept is not None and kept[0] is addresses:
+            return kept[1]
+        pin = (target.authority, ",".join(f"[{address}]" if ":" in address else address for address in addresses))
+        self._pins[target.authority] = (addresses, pin)
+        return pin
+
+    async def _judge_for_proxy(self, target: Target) -> None:
+        try:
+            await self._resolver.addresses(target.host, target.port)
+        except DeliveryError as error:
+            if error.code == "blocked_address":
+                raise
+
+    def _submit(self, transfer: Transfer) -> None:
+        if self._loop is None:
+            raise _not_running()
+        if not self._queue:
+            self._loop.call_soon(self._start)
+        self._queue.append(transfer)
+
+    def _abort(self, transfer: Transfer) -> None:
+        if self._engine is not None:
+            self._engine.abort(transfer)
+            self._plan()
+
+    def _start(self) -> None:
+        if self._engine is None or self._loop is None:
+            return
+        self._engine.start(self._queue)
+        if self._queue:
+            self._loop.call_soon(self._start)
+        self._plan()
+
+    def _step(self) -> None:
+        if self._engine is not None:
+            self._engine.step()
+            self._plan()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._step()
+
+    def _plan(self) -> None:
+        """See to it that the engine's next deadline is kept, and that it looks after late answers."""
+        if self._engine is None or self._loop is None:
+            return
+        due = self._engine.due
+        if self._timer is not None and (due is None or due >= self._timer_at):
+            return
+        if due is None and not len(self._engine):
+            return
+        now = time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = now + SWEEP if due is None else min(max(due, now), now + SWEEP)
+        self._timer = self._loop.call_later(self._timer_at - now, self._tick)
+
+
+def _not_running() -> DeliveryError:
+    return DeliveryError("network_error", "The sender is not running: Waypost is starting or shutting down")
+
+
+def _lines(request: HttpRequest) -> Sequence[str] | Sequence[bytes]:
+    """The header lines as libcurl takes them. Raises DeliveryError for a line that would be two."""
+    lines = request.headers
+    text = "".join(lines)
+    if len(request.body) > _EXPECT_THRESHOLD:
+        lines = [*lines, "Expect:"]
+    if text.isascii() and text.isprintable():
+        return lines
+    if _LINE_BREAKERS.search(text):
+        raise DeliveryError("invalid_request", "A header of the request contains a line break", retryable=False)
+    return [line.encode() for line in lines]

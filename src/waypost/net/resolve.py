@@ -84,7 +84,11 @@ class SystemResolver:
             except RuntimeError:
                 return  # the loop was closed meanwhile: nobody waits any more
 
-        threading.Thread(target=work, name=f"lookup of {host}", daemon=True).start()
+        try:
+            threading.Thread(target=work, name=f"lookup of {host}", daemon=True).start()
+        except RuntimeError as error:
+            self._free.release()
+            raise OSError(f"no thread for the lookup: {error}") from error
         return future
 
 

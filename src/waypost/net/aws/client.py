@@ -1,0 +1,127 @@
+"""A service of AWS in one region: requests in its three encodings, answers or errors with a meaning."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from waypost.core.errors import DeliveryError
+from waypost.net.aws.credentials import Clock, Credentials, Source
+from waypost.net.aws.endpoint import Endpoint
+from waypost.net.aws.errors import Fault, Service, error_of, fault_of, parse_xml
+from waypost.net.aws.sigv4 import Signer
+from waypost.net.exchange import HttpRequest, HttpResponse, header_line
+from waypost.net.http import HttpClient
+
+T = TypeVar("T")
+K = TypeVar("K")
+R = TypeVar("R")
+_encode = msgspec.json.Encoder().encode
+
+
+class AwsClient:
+    """Sends signed requests. Safe for any number at once; there is nothing to close."""
+
+    def __init__(
+        self,
+        http: HttpClient,
+        endpoint: Endpoint,
+        service: Service,
+        *,
+        region: str,
+        source: Source,
+        clock: Clock = time.time,
+    ) -> None:
+        self.service = service
+        self.endpoint = endpoint
+        self._http = http
+        self._region = region
+        self._source = source
+        self._clock = clock
+        self._signed_with: Credentials | None = None
+        self._signer: Signer
+
+    async def json(self, target: str, payload: Any, *, version: str, action: str, answer: type[T]) -> T:
+        """An action of the JSON protocol. Raises DeliveryError, also for an answer that is not of its type."""
+        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
+        response = await self.request("POST", "/", headers, _encode(payload), action=action)
+        try:
+            return msgspec.json.decode(response.body, type=answer)
+        except msgspec.DecodeError as error:
+            raise self._unreadable(response) from error
+
+    async def query(self, parameters: Mapping[str, str], *, action: str) -> ET.Element:
+        """An action of the query protocol; the answer is XML. Raises DeliveryError."""
+        headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
+        response = await self.request("POST", "/", headers, urlencode(parameters).encode(), action=action)
+        try:
+            return parse_xml(response.body)
+        except ValueError as error:
+            raise self._unreadable(response) from error
+
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, action: str
+    ) -> HttpResponse:
+        """Any request; header names are lower-case, the path is encoded. Raises DeliveryError unless it succeeds.
+
+        When the service calls temporary credentials expired, the request is made once more with new ones.
+        """
+        credentials = await self._source.current()
+        try:
+            return await self._exchange(credentials, method, path, headers, body, action)
+        except DeliveryError as error:
+            if error.code != "expired_credentials" or not self._source.renew(credentials):
+                raise
+        return await self._exchange(await self._source.current(), method, path, headers, body, action)
+
+    def failed(self, fault: Fault, action: str, credentials: Credentials | None = None) -> DeliveryError:
+        """The error for a fault, free of whatever the service repeats of the credentials."""
+        hide = (credentials or self._signed_with or _NOBODY).hide
+        safe = msgspec.structs.replace(fault, code=hide(fault.code), message=hide(fault.message))
+        return error_of(safe, self.service, action)
+
+    def in_order(self, results: Mapping[K, R | DeliveryError], places: Iterable[K]) -> list[R | DeliveryError]:
+        """A batch's results in the order of its messages; a message that the answer leaves out has failed."""
+        return [results[place] if place in results else self._left_out() for place in places]
+
+    def _left_out(self) -> DeliveryError:
+        return DeliveryError("invalid_response", f"The answer of {self.service.label} does not mention this message")
+
+    async def _exchange(
+        self, credentials: Credentials, method: str, path: str, headers: Mapping[str, str], body: bytes, action: str
+    ) -> HttpResponse:
+        digest = sha256(body).hexdigest()
+        signed = self._signer_of(credentials).headers(
+            method, path, {**headers, "host": self.endpoint.authority}, digest, at=self._clock()
+        )
+        lines = [header_line(name, value) for name, value in signed.items()]
+        response = await self._http.send(
+            HttpRequest(method=method, url=self.endpoint.url + path, headers=lines, body=body)
+        )
+        if response.status // 100 == 2:  # noqa: PLR2004 - the class of success
+            return response
+        raise self.failed(fault_of(response), action, credentials)
+
+    def _signer_of(self, credentials: Credentials) -> Signer:
+        if credentials is not self._signed_with:
+            self._signer = Signer(credentials, service=self.service.name, region=self._region)
+            self._signed_with = credentials
+        return self._signer
+
+    def _unreadable(self, response: HttpResponse) -> DeliveryError:
+        """The request has succeeded, as far as its status says, but for which messages is not known."""
+        why = "is longer than what Waypost keeps of answers" if response.truncated else "cannot be understood"
+        return DeliveryError(
+            "invalid_response",
+            f"The answer of {self.service.label} {why}",
+            response={"status_code": response.status},
+        )
+
+
+_NOBODY = Credentials(key="", secret="")

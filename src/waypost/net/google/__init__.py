@@ -1,0 +1,1 @@
+"""Google Cloud over HTTP, without its libraries."""
