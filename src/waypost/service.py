@@ -250,7 +250,10 @@ async def serve(settings: Settings, ready: Callable[[Service, str, str | None], 
 def _uvicorn_config(service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         service.app,
+        interface="asgi3",
         http="httptools",
+        ws="none",
+        proxy_headers=False,
         loop="none",
         lifespan="off",
         log_config=None,

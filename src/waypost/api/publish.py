@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from waypost.api.errors import describe, headers_of
 from waypost.core import ids, topics
 from waypost.core.errors import BadRequest, Invalid, MethodNotAllowed, TooLarge, WaypostError
 from waypost.core.model import Event
@@ -98,7 +99,8 @@ class PublishEndpoint:
         except WaypostError as error:
             self._refused()
             status, body = describe(error)
-            await _respond(send, status, msgspec.json.encode(body))
+            extra = [(name.encode(), value.encode()) for name, value in headers_of(error).items()]
+            await _respond(send, status, msgspec.json.encode(body), extra)
 
     async def _publish(self, scope: Scope, receive: Receive) -> bytes:
         body = await _read(scope, receive, self._limits.event_bytes)
@@ -219,7 +221,7 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     return body
 
 
-async def _respond(send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+async def _respond(send: Send, status: int, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

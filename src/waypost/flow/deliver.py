@@ -74,6 +74,7 @@ class Dispatcher:
             per_destination=bounds.concurrency_per_destination,
             per_tenant=bounds.concurrency_per_tenant,
         )
+        metrics.watch_in_flight(lambda: self._lanes.in_flight)
         self._rings: list[tuple[Micros, int]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -23,7 +24,9 @@ class Metrics(Protocol):
 
     def committed(self, size: int, seconds: float) -> None: ...
 
-    def in_flight(self, number: int) -> None: ...
+    def watch_in_flight(self, count: Callable[[], float]) -> None:
+        """Ask this function for the attempts under way whenever the numbers are shown."""
+        ...
 
     def backlog(self, *, waiting: int, oldest_age: float) -> None: ...
 
@@ -46,7 +49,7 @@ class NullMetrics:
     def committed(self, size: int, seconds: float) -> None:
         pass
 
-    def in_flight(self, number: int) -> None:
+    def watch_in_flight(self, count: Callable[[], float]) -> None:
         pass
 
     def backlog(self, *, waiting: int, oldest_age: float) -> None:
@@ -58,6 +61,7 @@ class NullMetrics:
 
 class PrometheusMetrics:
     def __init__(self) -> None:
+        disable_created_metrics()
         registry = self._registry = CollectorRegistry()
         self._published = self._counter("waypost_events_published", "Events accepted, duplicates not counted.")
         self._duplicates = self._counter("waypost_events_duplicate", "Publishes of an event already known.")
@@ -119,8 +123,8 @@ class PrometheusMetrics:
         self._commit_size.observe(size)
         self._commit_seconds.observe(seconds)
 
-    def in_flight(self, number: int) -> None:
-        self._in_flight.set(number)
+    def watch_in_flight(self, count: Callable[[], float]) -> None:
+        self._in_flight.set_function(count)
 
     def backlog(self, *, waiting: int, oldest_age: float) -> None:
         self._waiting.set(waiting)
