@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import Counter as Tally
@@ -42,14 +43,12 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
 class Phase(Struct, frozen=True, kw_only=True):
     """A stretch of events to publish: the numbers from `first` on.
 
-    `rate` is events/s (0 = as fast as the answers come). `window` is how many events may be published and not yet
-    delivered (0 = any number). `timeout` in seconds ends a phase that does not get on.
+    `rate` is events/s (0 = as fast as the answers come). `timeout` in seconds ends a phase that does not get on.
     """
 
     first: int
     count: int
     rate: float = 0.0
-    window: int = 0
     timeout: float = 600.0
 
 
@@ -65,32 +64,33 @@ class _Campaign:
     """One phase: hands the next events to whichever connection is free and notes the answers."""
 
     def __init__(self, plan: LoadPlan, phase: Phase, requests: Requests, board: Board) -> None:
-        self._phase, self._requests, self._board = phase, requests, board
+        self._plan, self._phase, self._requests, self._board = plan, phase, requests, board
         self._batch = max(plan.batch, 1)
-        self._slots = plan.slots
         self._next = phase.first
         self._stop = phase.first + phase.count
         self._open = phase.count
+        self._connected: set[_Publisher] = set()
         self._idle: list[_Publisher] = []
-        self._connected = 0
+        self._again: list[tuple[int, int]] = []
+        self._sent_twice: set[int] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self._failures: Tally[str] = Tally()
-        self._delivered_before = board.counters[Counter.DELIVERED]
-        self._began = time.monotonic_ns()
         self._loop = asyncio.get_running_loop()
         self._finished = asyncio.Event()
 
-    async def run(self, publishers: list[_Publisher]) -> LoadResult:
-        for publisher in publishers:
-            publisher.campaign = self
-        self._idle = publishers
-        self._connected = len(publishers)
+    async def run(self) -> LoadResult:
+        for _ in range(self._plan.connections):
+            await self._connect()
         self._began = time.monotonic_ns()
         self._tick()
         try:
             await asyncio.wait_for(self._finished.wait(), self._phase.timeout)
         except TimeoutError:
             self._failures["not answered in time"] += self._open
-        return LoadResult(began=self._began, ended=time.monotonic_ns(), failures=dict(self._failures))
+        ended = time.monotonic_ns()
+        for publisher in self._connected:
+            publisher.close()
+        return LoadResult(began=self._began, ended=ended, failures=dict(self._failures))
 
     def answered(self, publisher: _Publisher, status: bytes, body: bytes) -> None:
         now = time.monotonic_ns()
@@ -101,20 +101,41 @@ class _Campaign:
         else:
             self._failures[f"{status.decode()} {body[:200].decode(errors='replace')}"] += publisher.count
         self._settled(publisher.count)
+        publisher.count = 0
         if not self._proceed(publisher, now, late=True):
             self._idle.append(publisher)
 
     def lost(self, publisher: _Publisher, reason: str) -> None:
-        """The connection broke: what was in flight has failed, and the others go on."""
-        if publisher.count:
-            self._failures[f"connection lost: {reason}"] += publisher.count
-            self._settled(publisher.count)
+        """The connection broke. Another takes its place; what was in flight is sent once more, as HTTP clients do.
+
+        A server may close a connection that has been idle in the moment in which it is used again. The event's id
+        keeps a second request from publishing it twice.
+        """
+        self._connected.discard(publisher)
         if publisher in self._idle:
             self._idle.remove(publisher)
-        self._connected -= 1
-        if self._connected == 0 and self._open:
-            self._failures["no connection left"] += self._open
-            self._finished.set()
+        if publisher.count and publisher.first not in self._sent_twice:
+            self._sent_twice.add(publisher.first)
+            self._again.append((publisher.first, publisher.count))
+        elif publisher.count:
+            self._failures[f"connection lost: {reason}"] += publisher.count
+            self._settled(publisher.count)
+        task = self._loop.create_task(self._reconnect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self) -> None:
+        _, publisher = await self._loop.create_connection(lambda: _Publisher(self), "127.0.0.1", self._plan.port)
+        self._connected.add(publisher)
+        self._idle.append(publisher)
+
+    async def _reconnect(self) -> None:
+        try:
+            await self._connect()
+        except OSError as error:
+            if not self._connected:
+                self._failures[f"no connection left: {error}"] += self._open
+                self._finished.set()
 
     def _settled(self, count: int) -> None:
         self._open -= count
@@ -125,7 +146,7 @@ class _Campaign:
         now = time.monotonic_ns()
         while self._idle and self._proceed(self._idle[-1], now, late=False):
             self._idle.pop()
-        if self._next < self._stop and not self._finished.is_set():
+        if not self._finished.is_set():
             self._loop.call_later(_TICK, self._tick)
 
     def _proceed(self, publisher: _Publisher, now: int, *, late: bool) -> bool:
@@ -134,7 +155,10 @@ class _Campaign:
         At a fixed rate, a request that had to wait for a connection (`late`) is timed from when it was due: a server
         that stalls must not be excused from the requests that it kept from being sent.
         """
-        if self._next >= self._stop or self._crowded():
+        if self._again:
+            self._send(publisher, *self._again.pop())
+            return True
+        if self._next >= self._stop:
             return False
         due = self._due(self._next)
         if due > now:
@@ -144,35 +168,38 @@ class _Campaign:
         sent = due if late and self._phase.rate else now
         for number in range(first, first + count):
             self._board.sent[number] = sent
-        publisher.send(first, count, self._requests.make(first, count))
+        self._send(publisher, first, count)
         return True
+
+    def _send(self, publisher: _Publisher, first: int, count: int) -> None:
+        publisher.send(first, count, self._requests.make(first, count))
 
     def _due(self, number: int) -> int:
         if not self._phase.rate:
             return self._began
         return self._began + int((number - self._phase.first) * _SECOND / self._phase.rate)
 
-    def _crowded(self) -> bool:
-        if not self._phase.window:
-            return False
-        delivered = (self._board.counters[Counter.DELIVERED] - self._delivered_before) // self._slots
-        return self._next - self._phase.first - delivered > self._phase.window
-
 
 class _Publisher(asyncio.Protocol):
-    """One kept-alive connection to Waypost with at most one request in flight."""
+    """One kept-alive connection to Waypost with at most one request in flight: `count` events from `first` on."""
 
-    campaign: _Campaign | None = None
-    first = 0
-    count = 0
+    def __init__(self, campaign: _Campaign) -> None:
+        self._campaign: _Campaign | None = campaign
+        self._received = b""
+        self.first = 0
+        self.count = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        self._received = b""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def send(self, first: int, count: int, request: bytes) -> None:
         self.first, self.count = first, count
-        self.transport.write(request)
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Hang up; the campaign hears no more of this connection."""
+        self._campaign = None
+        self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         data = self._received + data if self._received else data
@@ -182,28 +209,16 @@ class _Publisher(asyncio.Protocol):
             self._received = data
             return
         self._received = b""
-        if self.campaign is not None:
-            self.campaign.answered(self, data[_STATUS], data[end + len(_END_OF_HEAD) :])
+        if self._campaign is not None:
+            self._campaign.answered(self, data[_STATUS], data[end + len(_END_OF_HEAD) :])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.campaign is not None:
-            self.campaign.lost(self, str(exc or "closed by the server"))
-
-
-async def _connect(plan: LoadPlan) -> list[_Publisher]:
-    loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(_Publisher, "127.0.0.1", plan.port) for _ in range(plan.connections)]
-    return [publisher for _, publisher in made]
+        if self._campaign is not None:
+            self._campaign.lost(self, str(exc or "closed by the server"))
 
 
 async def _publish(plan: LoadPlan, phase: Phase, requests: Requests, board: Board) -> LoadResult:
-    publishers = await _connect(plan)
-    try:
-        return await _Campaign(plan, phase, requests, board).run(list(publishers))
-    finally:
-        for publisher in publishers:
-            publisher.campaign = None
-            publisher.transport.close()
+    return await _Campaign(plan, phase, requests, board).run()
 
 
 def main(pipe: Connection, plan: LoadPlan) -> None:
@@ -217,4 +232,6 @@ def main(pipe: Connection, plan: LoadPlan) -> None:
                 phase = pipe.recv()
             except EOFError:
                 return
-            pipe.send(uvloop.run(_publish(plan, phase, requests, board)))
+            result = uvloop.run(_publish(plan, phase, requests, board))
+            with contextlib.suppress(BrokenPipeError):  # interrupted meanwhile
+                pipe.send(result)

@@ -14,11 +14,7 @@ from bench import proc
 from bench.layout import layout, server_settings
 from bench.options import Options
 from bench.rig import Measurement, Rig
-from bench.servers import CeilingServer, ServerFailed, WaypostServer
-
-_PREFILL_BATCH = 250
-_PREFILL_WINDOW = 10_000
-_PREFILL_TIMEOUT = 3600.0
+from bench.servers import CeilingServer, WaypostServer
 
 
 class Variant(Struct, frozen=True, kw_only=True):
@@ -119,20 +115,12 @@ def _verify(options: Options, server: WaypostServer | CeilingServer | None, rig:
     return [f"the API lists successful attempts for {recorded} deliveries, but {rig.delivered} arrived"]
 
 
-def prefill(options: Options, count: int, directory: Path) -> Path:
-    """A database with `count` events that were published in batches, delivered and recorded; the directory it is in."""
+def prefilled(options: Options, count: int, directory: Path) -> Path:
+    """The directory of a new database with `count` settled events of the tenants that will be measured."""
+    from bench.prefill import prefill  # noqa: PLC0415  a second of imports that other measurements do without
+
     home = directory / f"prefilled-{count}"
     home.mkdir()
-    options = structs.replace(
-        options, batch=_PREFILL_BATCH, connections=8, failure_rate=0.0, slow=0, timeout=_PREFILL_TIMEOUT
-    )
-    quiet = Variant(name="prefill", kind="waypost", python=options.python, settings={"WAYPOST_LOG_EVENTS": "false"})
-    with ExitStack() as stack:
-        server = start(options, quiet, home, stack)
-        rig = stack.enter_context(Rig(options, layout(options, 0), server, home, count))
-        problems = rig.phase(count, window=_PREFILL_WINDOW).problems
-    for board in home.glob("board-*"):
-        board.unlink()
-    if problems:
-        raise ServerFailed(f"the prefill of {count} events failed: {'; '.join(problems)}")
+    targets = layout(options, 0).targets
+    prefill(home, count, targets=targets, destinations=options.destinations, payload=options.payload)
     return home

@@ -15,9 +15,11 @@ from bench.measure import Run
 from bench.options import Options
 from bench.rig import Measurement
 
-CEILING = "ceiling"
+CEILING, RIG = "ceiling", "rig alone"
+LIMITS = (CEILING, RIG)
+"""What no server can surpass; Waypost is related to them, not they to Waypost."""
 _MEGABYTE = 1_000_000
-_LABEL, _COLUMN = 34, 16
+_LABEL, _COLUMN = 34, 20
 
 
 class _Row(Struct, frozen=True):
@@ -56,7 +58,7 @@ def json(options: Options, runs: Sequence[Run]) -> bytes:
         "options": structs.asdict(options) | {"directory": str(options.directory), "json": str(options.json)},
         "machine": _machine(),
         "medians": {name: _medians(name, runs) for name in names},
-        "ratios_to_first": {name: _compare(name, names[0], runs) for name in names[1:]},
+        "ratios": {f"{ours} : {theirs}": _compare(ours, theirs, runs) for ours, theirs in _pairs(names)},
         "runs": runs,
     }
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
@@ -92,9 +94,11 @@ _ROWS = (
     _Row("rig_cpu_us", "the rig's own CPU us/event", lambda run: _either(run).rig_cpu_us, "{:,.1f}"),
 )
 
-_COMPARED = {
+_SPEEDS: dict[str, Callable[[Run], float | None]] = {
     "events/s": _full(lambda phase: phase.events_per_second),
     "CPU/event": lambda run: _either(run).cpu_us,
+}
+_LATENCIES: dict[str, Callable[[Run], float | None]] = {
     "publish p50": lambda run: _either_paced(run).publish.p50,
     "publish p99": lambda run: _either_paced(run).publish.p99,
     "publish->delivered p50": lambda run: _either_paced(run).delivery.p50,
@@ -149,20 +153,29 @@ def _cells(label: str, cells: Sequence[str]) -> str:
 
 def _ratios(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
     lines = []
-    for name in names[1:]:
-        lines += ["", f"{names[0]} : {name} (median of the rounds' ratios, smallest to largest)"]
-        compared = _compare(name, names[0], runs)
+    for ours, theirs in _pairs(names):
+        lines += ["", f"{ours} : {theirs} (median of the rounds' ratios, smallest to largest)"]
+        compared = _compare(ours, theirs, runs)
         lines += [f"  {what:<{_LABEL - 2}}{_ratio(value):>{_COLUMN}}" for what, value in compared.items()]
     return lines
 
 
-def _compare(name: str, first: str, runs: Sequence[Run]) -> dict[str, Ratio]:
-    """How the first variant compares to another one, figure by figure; figures that one of them lacks are left out."""
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which variants are compared: the first one to the ceiling, the others to the first one."""
+    first, *others = names
+    return [(first, other) if other in LIMITS else (other, first) for other in others]
+
+
+def _compare(ours: str, theirs: str, runs: Sequence[Run]) -> dict[str, Ratio]:
+    """How one variant compares to another, figure by figure; figures that one of them lacks are left out.
+
+    Latencies are left out against a limit: its fixed rate is another one.
+    """
     compared = {}
-    for what, figure in _COMPARED.items():
-        ours, theirs = _figures(figure, first, runs), _figures(figure, name, runs)
-        if len(ours) == len(theirs) and any(ours) and any(theirs):
-            compared[what] = ratio(ours, theirs)
+    for what, figure in (_SPEEDS if theirs in LIMITS else _SPEEDS | _LATENCIES).items():
+        mine, others = _figures(figure, ours, runs), _figures(figure, theirs, runs)
+        if len(mine) == len(others) and any(mine) and any(others):
+            compared[what] = ratio(mine, others)
     return compared
 
 

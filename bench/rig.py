@@ -93,11 +93,11 @@ class Rig:
             pairs = zip(self._layout.receivers, sink.urls(ports), strict=True)
             self._server.subscribe([Subscriber(target, url) for (target, _), url in pairs])
 
-    def phase(self, count: int, *, rate: float = 0.0, window: int = 0) -> Measurement:
+    def phase(self, count: int, *, rate: float = 0.0) -> Measurement:
         """Publish `count` events, wait until every one is delivered and recorded, and say what it took."""
         first, self._next = self._next, self._next + count
         before = self._snapshot()
-        plan = Phase(first=first, count=count, rate=rate, window=window, timeout=self._options.timeout)
+        plan = Phase(first=first, count=count, rate=rate, timeout=self._options.timeout)
         result: LoadResult = self._load.ask(plan, self._options.timeout + _GRACE)
         problems = [f"{number} events were refused: {what}" for what, number in result.failures.items()]
         problems += self._wait(first, count, before)

@@ -55,7 +55,7 @@ def _measure(chosen: Options, directory: Path) -> list[Run]:
 
 def _variants(chosen: Options, directory: Path) -> Iterator[Variant]:
     """What is compared. The first one is what the others are related to."""
-    rig = Variant(name="rig alone", kind="rig", python=chosen.python)
+    rig = Variant(name=report.RIG, kind="rig", python=chosen.python)
     if chosen.rig_only:
         yield rig
         return
@@ -84,7 +84,7 @@ def _waypost(chosen: Options, name: str, *, hanging: int = 0, prefilled: Path | 
 
 def _prefilled(chosen: Options, count: int, directory: Path) -> Path:
     began = time.monotonic()
-    home = measure.prefill(chosen, count, directory)
+    home = measure.prefilled(chosen, count, directory)
     _say(f"stored {count:,} events in {time.monotonic() - began:.0f} s")
     return home
 
@@ -95,7 +95,3 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

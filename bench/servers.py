@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from bench.events import Target
-from waypost.client import Client, ServerUnreachable
+from waypost.cli.client import Client, ServerUnreachable
 
 API_KEY = "bench-admin-key"
 _START = 30.0
@@ -216,7 +216,8 @@ class CeilingServer:
         plan = self._directory / "ceiling.json"
         plan.write_bytes(msgspec.json.encode(subscribers))
         command = [self._python, "-m", "bench.ceiling", "--port", str(self.port), "--subscribers", str(plan)]
-        environment = _clean_environment() | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = _clean_environment() | {"PYTHONPATH": os.pathsep.join(paths)}
         self._process = _Process(command, environment, self._directory, self.port)
         self._process.wait_until_it_listens()
 

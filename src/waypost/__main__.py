@@ -1,5 +1,5 @@
 """`python -m waypost`."""
 
-from waypost.cli import main
+from waypost.cli.main import main
 
 main()

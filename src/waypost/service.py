@@ -13,6 +13,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 
 from waypost.api.app import create_app
 from waypost.api.backend import Backend
@@ -60,6 +61,8 @@ class Service:
         )
         self.registry = Registry.discover()
         self.tools = tools_of(settings)
+        for kind in self.registry.values():
+            kind.check_options(self.tools.options)
         self.dispatcher = Dispatcher(
             self.store,
             self.registry,
@@ -210,14 +213,28 @@ def tools_of(settings: Settings) -> Tools:
     )
 
 
+_WEBHOOK_OPTIONS = (
+    "webhook_mode",
+    "webhook_header_prefix",
+    "webhook_headers_omit",
+    "webhook_headers_rename",
+    "webhook_signature_content",
+    "webhook_signature_header",
+    "webhook_signature_algorithm",
+    "webhook_signature_encoding",
+    "webhook_private_key",
+    "webhook_secret_overlap",
+    "webhook_allow_http",
+)
+
+
 def destination_options(settings: Settings) -> dict[str, Any]:
-    """What destination types may know of the settings, by `<type>_<name>`."""
-    return {
-        "webhook_mode": settings.webhook_mode,
-        "webhook_header_prefix": settings.webhook_header_prefix,
-        "webhook_secret_overlap": settings.webhook_secret_overlap,
-        "webhook_headers_omit": settings.webhook_headers_omit,
+    """What destination types may know of the settings, by `<type>_<name>`; what is not set is left to the type."""
+    chosen = {name: getattr(settings, name) for name in _WEBHOOK_OPTIONS}
+    plain = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in chosen.items()
     }
+    return settings.destination_options | {name: value for name, value in plain.items() if value is not None}
 
 
 class _Server(uvicorn.Server):
@@ -238,28 +255,34 @@ async def serve(settings: Settings, ready: Callable[[Service, str, str | None], 
     with contextlib.closing(listening):
         async with service.running():
             first_key = await service.access.ensure_key()
-            server = _Server(_uvicorn_config(service))
+            server = _Server(http_server(service.app))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, _stop, server)
-            _settle_down()
+            settle_down()
             ready(service, _url_of(listening), first_key.secret if first_key else None)
             await server.serve(sockets=[listening])
 
 
-def _uvicorn_config(service: Service) -> uvicorn.Config:
+def http_server(app: Any) -> uvicorn.Config:
+    """How HTTP is served: nothing on the way to the application that Waypost does not need.
+
+    Idle connections are kept longer than usual clients and proxies keep them, so that the client closes first and no
+    request meets a connection that is just going away.
+    """
     return uvicorn.Config(
-        service.app,
+        app,
         interface="asgi3",
         http="httptools",
         ws="none",
-        proxy_headers=False,
         loop="none",
         lifespan="off",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=5,
         backlog=4096,
     )
@@ -269,7 +292,7 @@ def _stop(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def _settle_down() -> None:
+def settle_down() -> None:
     """Let the threads take turns quickly, and keep the garbage collector off what lives as long as the process."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,19 @@ def _csv(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(name.strip() and header.strip() for name, _, header in pairs):
+        raise ValueError("must be pairs like topic=x-topic, separated by commas")
+    return {name.strip(): header.strip() for name, _, header in pairs}
+
+
+def _json_object(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
 def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(ip_network(value, strict=False)) for value in values)
 
@@ -38,6 +52,7 @@ def _topic_names(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Csv = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_csv)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 
@@ -121,6 +136,23 @@ class Settings(BaseSettings):
     webhook_address_guard: bool = Field(True, description="Refuse private, local and reserved addresses.")
     webhook_secret_overlap: Seconds = Field(86_400.0, description="How long a rotated secret still signs.")
     webhook_headers_omit: Csv = Field((), description="Waypost's headers to leave out (csv): `topic`, `timestamp` ...")
+    webhook_headers_rename: Pairs = Field(
+        {}, description="Other names for Waypost's headers (csv of `topic=x-topic`)."
+    )
+    webhook_signature_content: str | None = Field(
+        None, description="Mode `default`: what is signed, a template; default `{body}`."
+    )
+    webhook_signature_header: str | None = Field(
+        None, description="Mode `default`: how the signature header reads, a template; default `v0={signatures}`."
+    )
+    webhook_signature_algorithm: str | None = Field(
+        None, description="Mode `default`: `hmac-sha256` or another that the webhook docs name."
+    )
+    webhook_signature_encoding: str | None = Field(None, description="Mode `default`: `hex` or `base64`.")
+    webhook_private_key: SecretStr | None = Field(
+        None, description="Mode `standard`: an ed25519 key (`whsk_...`) that signs beside the destination's secret."
+    )
+    webhook_allow_http: bool = Field(True, description="Permit webhook URLs without TLS.")
     webhook_proxy: SecretStr | None = Field(
         None, description="Forward proxy for webhooks: `http://user:pass@host:port`."
     )
@@ -133,6 +165,10 @@ class Settings(BaseSettings):
     webhook_keep_alive: Count = Field(1_000, description="Most idle connections kept open.")
     dns_ttl: Seconds = Field(30.0, description="How long a looked-up address is used.")
     dns_timeout: Seconds = Field(5.0, description="Longest wait for a name.")
+
+    destination_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
+        {}, description="Options of other destination types by `<type>_<name>`: a TOML table, or JSON."
+    )
 
     # what is written about it
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Self
+from typing import NamedTuple, Self
 
 _ANSWER = b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n"
-_LENGTH = b"content-length:"
-_ID = b"webhook-id:"
+_KEPT = 10
+
+
+class Request(NamedTuple):
+    headers: dict[str, str]
+    body: bytes
 
 
 class Sink:
-    """An HTTP/1.1 receiver on a free port. `arrived` counts deliveries by event id."""
+    """An HTTP/1.1 receiver on a free port. `arrived` counts deliveries by event id, `requests` keeps the first few."""
 
     def __init__(self) -> None:
         self.arrived: Counter[str] = Counter()
+        self.requests: list[Request] = []
         self.status = 200
         self.silent = False
 
@@ -34,13 +39,14 @@ class Sink:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                lines = head.lower().split(b"\r\n")
-                length = next(int(line[len(_LENGTH) :]) for line in lines if line.startswith(_LENGTH))
-                await reader.readexactly(length)
+                _, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+                body = await reader.readexactly(int(headers["content-length"]))
                 if self.silent:
                     await asyncio.sleep(3600)
-                self.arrived[next(line[len(_ID) :].strip().decode() for line in lines if line.startswith(_ID))] += 1
+                self.arrived[headers["webhook-id"]] += 1
+                if len(self.requests) < _KEPT:
+                    self.requests.append(Request(headers, body))
                 writer.write(_ANSWER % self.status)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -133,7 +133,8 @@ async def test_a_full_disk_is_an_error_and_never_a_false_202(small_disk: Path, h
     assert accepted
     assert refused
     await server.kill()
-    await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=64m", small_disk], check=True)
+    remounting = await asyncio.create_subprocess_exec("mount", "-o", "remount,size=64m", str(small_disk))
+    assert await remounting.wait() == 0
     async with server:
         await everything_arrived(sink, set(accepted))
         answer = await server.send("POST", "/publish", {"tenant_id": "acme", "data": {"after": True}})

@@ -100,6 +100,9 @@ class DestinationType(ABC):
     config_fields: ClassVar[tuple[Field, ...]] = ()
     credential_fields: ClassVar[tuple[Field, ...]] = ()
 
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Look at the operator's options when the process starts. Raises SettingsError for one that is wrong."""
+
     def check(self, config: dict[str, str], credentials: dict[str, str], tools: Tools) -> list[str]:
         """Rules beyond the fields' own, as sentences that start with the field's path. Offline: no call to a vendor."""
         return []

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from waypost.core.errors import DeliveryError, SettingsError
+from waypost.net.failure import copy_of
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -87,7 +88,7 @@ class Link(Generic[C]):
         try:
             return await asyncio.shield(self._opening)
         except DeliveryError as error:
-            raise again(error) from error
+            raise copy_of(error) from error
         except asyncio.CancelledError:
             if self._interrupted():
                 raise
@@ -112,18 +113,6 @@ class Link(Generic[C]):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(self._timeout):
                 await client.close()
-
-
-def again(error: DeliveryError) -> DeliveryError:
-    """A copy to raise for each of several who wait for one failure."""
-    return DeliveryError(
-        error.code,
-        error.sentence,
-        retryable=error.retryable,
-        retry_after=error.retry_after,
-        response=error.response,
-        request=error.request,
-    )
 
 
 def timeout_of(options: Mapping[str, Any], kind: str) -> float:

@@ -178,6 +178,17 @@ class WebhookType(DestinationType):
         ),
     )
 
+    def check_options(self, options: dict[str, Any]) -> None:
+        found = options_of(options)
+        try:
+            RecipeSigner(found.recipe, ())
+        except ValueError as error:
+            raise SettingsError(f"webhook_signature options: {error}") from None
+        try:
+            Ed25519Signer.parse(found.private_key) if found.private_key else None
+        except ValueError as error:
+            raise SettingsError(f"webhook_private_key {error}") from None
+
     def check(self, config: dict[str, str], credentials: dict[str, str], tools: Tools) -> list[str]:
         options = options_of(tools.options)
         return [

@@ -121,7 +121,7 @@ class Manager:
         kind = self._kind(draft, problems)
         if kind is None:
             raise Invalid(problems)
-        values = self._checked(kind, _change(None, by_tenant=by_tenant, now=now), draft, problems)
+        values = self._checked(kind, self._begun(None, by_tenant=by_tenant, now=now), draft, problems)
         created_at = sent(draft.created_at, now)
         added = await self._store.add_destination(
             Destination(
@@ -189,7 +189,7 @@ class Manager:
 
     def _updated(self, old: Destination, draft: Draft, *, by_tenant: bool, now: Micros) -> Destination:
         _refuse_to_change_the_fixed(old, draft, by_tenant=by_tenant)
-        values = self._checked(self._known(old.type), _change(old, by_tenant=by_tenant, now=now), draft, [])
+        values = self._checked(self._known(old.type), self._begun(old, by_tenant=by_tenant, now=now), draft, [])
         return structs.replace(
             old,
             topics=sent(draft.topics, old.topics),
@@ -199,6 +199,11 @@ class Manager:
         )
 
     # what the values have to be
+
+    def _begun(self, old: Destination | None, *, by_tenant: bool, now: Micros) -> Change:
+        """Who changes what and when; the values follow once they are merged."""
+        options = self._tools.options
+        return Change(old=old, config={}, credentials={}, by_tenant=by_tenant, now=now, options=options)
 
     def _rules(self, now: Micros) -> Rules:
         return Rules(catalogue=self.topics, read_filter=_read_filter, now=now)
@@ -237,11 +242,6 @@ def _read_filter(value: Any, problems: list[str]) -> dict[str, Any] | None:
     except filters.FilterError as error:
         problems.append(f"filter: {error}")
         return None
-
-
-def _change(old: Destination | None, *, by_tenant: bool, now: Micros) -> Change:
-    """Who changes what and when; the values follow once they are merged."""
-    return Change(old=old, config={}, credentials={}, by_tenant=by_tenant, now=now)
 
 
 def _is_missing(body: object, name: str) -> bool:

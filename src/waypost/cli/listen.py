@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import random
 import signal
 import textwrap
@@ -17,14 +19,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from waypost.arrival import Arrival, read
-from waypost.client import Client, connect
+from waypost.cli.arrival import Arrival, read
+from waypost.cli.client import Client, connect
+from waypost.cli.receiver import Answer, Receiver, Request
 from waypost.core import times
 from waypost.core.errors import BadRequest, NotFound, WaypostError
-from waypost.receiver import Answer, Receiver, Request
 
 Echo = Callable[[str], None]
 _MICROSECONDS = 1000
+
+say: Echo = functools.partial(print, flush=True)
+"""Prints at once, also into a pipe."""
 
 
 class AddressTaken(WaypostError):
@@ -100,7 +105,7 @@ def listen(
     api_key: str | None = None,
     count: int | None = None,
     as_json: bool = False,
-    echo: Echo = print,
+    echo: Echo = say,
 ) -> None:
     """Show what arrives until Ctrl-C, or until `count` webhooks have been answered.
 
@@ -167,7 +172,8 @@ async def _start(listener: Listener, host: str, port: int) -> str:
     try:
         taken = await listener.receiver.start(host, port)
     except OSError as error:
-        raise AddressTaken(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise AddressTaken(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread

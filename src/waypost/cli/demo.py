@@ -18,16 +18,17 @@ from typing import Any
 
 import msgspec
 
-from waypost.arrival import Arrival
-from waypost.client import API, Client, Published, ServerUnreachable
+from waypost.cli.arrival import Arrival
+from waypost.cli.client import API, Client, Published, ServerUnreachable
+from waypost.cli.listen import Behaviour, Echo, Listener, as_text, say
 from waypost.core.errors import WaypostError
-from waypost.listen import Behaviour, Echo, Listener, as_text
 
 TENANT = "acme"
 TOPIC = "order.created"
 DATA = b'{"order": 1029, "total": "49.95", "currency": "EUR"}'
 _POLL = 0.05
 _STOP = 10.0
+_LOG_SHOWN = 2000
 _LOCALHOST = "127.0.0.1"
 
 
@@ -35,7 +36,7 @@ class DemoFailed(WaypostError):
     """A step of the demonstration did not happen."""
 
 
-def demo(*, timeout: float = 30.0, echo: Echo = print) -> None:
+def demo(*, timeout: float = 30.0, echo: Echo = say) -> None:
     """Start a server in a temporary directory, deliver one signed event to a receiver, say what happened, clean up.
 
     `timeout` bounds each step, in seconds. Raises DemoFailed with the step that did not happen.
@@ -45,7 +46,7 @@ def demo(*, timeout: float = 30.0, echo: Echo = print) -> None:
         asyncio.run(_tour(client, timeout, echo))
 
 
-async def _tour(client: Client, timeout: float, echo: Echo) -> None:
+async def _tour(client: Client, patience: float, echo: Echo) -> None:
     arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
     listener = Listener(arrivals.put_nowait, Behaviour())
     async with listener.receiver:
@@ -54,11 +55,13 @@ async def _tour(client: Client, timeout: float, echo: Echo) -> None:
         listener.secret = destination["credentials"]["secret"]
         echo(f"2. tenant {TENANT} has the webhook destination {destination['id']}: {url}")
         published = await asyncio.to_thread(client.publish, tenant=TENANT, topic=TOPIC, data=DATA)
-        echo(f"3. event {published.id} was accepted: it is on disk, and on its way to {len(published.destination_ids)}")
-        echo(f"4. the receiver got it:\n\n{as_text(await _verified(arrivals, timeout))}\n")
-        attempt = await asyncio.to_thread(_recorded_attempt, client, published, timeout)
+        if not published.destination_ids:
+            raise DemoFailed(f"event {published.id} was accepted, but routed to no destination")
+        echo(f"3. event {published.id} was accepted: it is on disk, and on its way to {destination['id']}")
+        echo(f"4. the receiver got it:\n\n{as_text(await _verified(arrivals, patience))}\n")
+        attempt = await asyncio.to_thread(_recorded_attempt, client, published, patience)
         echo(f"5. the attempt is on record:\n\n{_pretty(attempt)}\n")
-    echo(_commands(url))
+    echo(_commands())
 
 
 def _create_destination(client: Client, url: str) -> dict[str, Any]:
@@ -66,11 +69,11 @@ def _create_destination(client: Client, url: str) -> dict[str, Any]:
     return client.add_webhook(TENANT, url)
 
 
-async def _verified(arrivals: asyncio.Queue[Arrival], timeout: float) -> Arrival:
+async def _verified(arrivals: asyncio.Queue[Arrival], patience: float) -> Arrival:
     try:
-        arrival = await asyncio.wait_for(arrivals.get(), timeout)
+        arrival = await asyncio.wait_for(arrivals.get(), patience)
     except TimeoutError:
-        raise DemoFailed(f"the event did not arrive at the receiver within {timeout:.0f} s") from None
+        raise DemoFailed(f"the event did not arrive at the receiver within {patience:g} s") from None
     if not arrival.verified:
         raise DemoFailed(f"the event arrived, but its signature does not hold: {arrival.problem}")
     return arrival
@@ -83,7 +86,7 @@ def _recorded_attempt(client: Client, published: Published, timeout: float) -> d
         if attempts:
             return attempts[0]
         time.sleep(_POLL)
-    raise DemoFailed(f"no attempt for event {published.id} is on record after {timeout:.0f} s")
+    raise DemoFailed(f"no attempt for event {published.id} is on record after {timeout:g} s")
 
 
 @contextlib.contextmanager
@@ -133,7 +136,11 @@ def _wait_for(client: Client, process: subprocess.Popen[bytes], log: Path, timeo
             time.sleep(_POLL)
         else:
             return
-    raise DemoFailed(f"the server did not answer within {timeout:.0f} s:\n{log.read_text(errors='replace')}")
+    raise DemoFailed(f"the server did not answer within {timeout:g} s:\n{_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-_LOG_SHOWN:]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -156,14 +163,14 @@ def _pretty(value: dict[str, Any]) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def _commands(url: str) -> str:
+def _commands() -> str:
     """The same steps by hand, against a server of one's own."""
     own = f"http://{_LOCALHOST}:3333{API}"
-    webhook = {"type": "webhook", "topics": "*", "config": {"url": url}}
+    webhook = {"type": "webhook", "topics": "*", "config": {"url": f"http://{_LOCALHOST}:4000/"}}
     event = {"tenant_id": TENANT, "topic": TOPIC, "data": msgspec.Raw(DATA)}
     return "\n".join(
         [
-            "The same by hand, with `waypost serve` running and its admin key in $KEY:",
+            "The same by hand, with `waypost serve --dev` and `waypost listen` running and the admin key in $KEY:",
             "",
             _curl("PUT", f"{own}/tenants/{TENANT}"),
             _curl("POST", f"{own}/tenants/{TENANT}/destinations", webhook),

@@ -9,7 +9,8 @@ import msgspec
 import typer
 import uvloop
 
-from waypost import __version__, client, settings
+from waypost import __version__, settings
+from waypost.cli import client
 from waypost.core.errors import Refused, WaypostError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -96,7 +97,7 @@ def listen(
     api_key: ApiKey = None,
 ) -> None:
     """Receive webhooks on this machine, verify their signatures and show them."""
-    from waypost.listen import listen as run  # noqa: PLC0415
+    from waypost.cli.listen import listen as run  # noqa: PLC0415
 
     run(
         host=host,
@@ -118,7 +119,7 @@ def listen(
 @app.command()
 def demo() -> None:
     """Show the main job in one go: a server, a receiver, one event published, delivered and on record."""
-    from waypost.demo import demo as run  # noqa: PLC0415
+    from waypost.cli.demo import demo as run  # noqa: PLC0415
 
     run()
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import hmac
 from collections.abc import Mapping
 
 from msgspec import Struct
 
+from waypost.cli.receiver import Request
+from waypost.core import signing
 from waypost.core.model import SECOND, Micros
-from waypost.receiver import Request
 
 TOLERANCE_SECONDS = 300
 """How far a webhook's timestamp may be from the receiver's clock (Standard Webhooks 1.0.0)."""
 
-_SECRET_PREFIX = "whsec_"  # noqa: S105  it is public
 _STANDARD = "webhook-"
+_PREFIXED_VERSION = "v0="
+_NONE_FITS = "no signature fits the secret"
 _TIMESTAMP_LENGTH = 12
 
 
@@ -52,7 +51,10 @@ def read(request: Request, secret: str | None, *, at: Micros) -> Arrival:
 
 
 def signature_problem(request: Request, secret: str, *, now: Micros) -> str | None:
-    """Why the webhook's signature does not hold, as a sentence; None when it does."""
+    """Why the webhook's signature does not hold, as a sentence; None when it does.
+
+    `secret` is the destination's secret (`whsec_...`, or any text with prefixed headers) or a public key (`whpk_...`).
+    """
     if f"{_STANDARD}signature" in request.headers:
         return _standard_problem(request, secret, now)
     signature = _by_ending(request.headers, "-signature")
@@ -62,32 +64,37 @@ def signature_problem(request: Request, secret: str, *, now: Micros) -> str | No
 
 
 def _standard_problem(request: Request, secret: str, now: Micros) -> str | None:
-    """Standard Webhooks 1.0.0: `v1,<base64 HMAC-SHA256 of id.timestamp.body>`, several signatures between spaces."""
-    try:
-        key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        return f"the secret is not base64 after {_SECRET_PREFIX}"
+    """Standard Webhooks 1.0.0: several signatures between spaces, one of which has to fit."""
     sent = request.headers.get(f"{_STANDARD}timestamp", "")
     if not sent.isdecimal() or len(sent) > _TIMESTAMP_LENGTH:
         return "webhook-timestamp is missing or not a number"
     away = abs(now // SECOND - int(sent))
     if away > TOLERANCE_SECONDS:
         return f"webhook-timestamp is {away} seconds from this machine's clock"
-    content = f"{request.headers.get(f'{_STANDARD}id', '')}.{sent}.".encode("latin-1") + request.body
-    expected = "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+    content = signing.standard_content(request.headers.get(f"{_STANDARD}id", ""), int(sent), request.body)
     signatures = request.headers[f"{_STANDARD}signature"].split(" ")
-    return None if _is_among(expected, signatures) else "no signature fits the secret"
+    try:
+        return None if _standard_fits(content, secret, signatures) else _NONE_FITS
+    except ValueError as error:
+        return f"the secret {error}"
+
+
+def _standard_fits(content: bytes, secret: str, signatures: list[str]) -> bool:
+    """Whether one of the signatures fits. Raises ValueError for a secret of the wrong form."""
+    if secret.startswith(signing.PUBLIC_KEY_PREFIX):
+        return any(signing.verify_ed25519(secret, content, signature) for signature in signatures)
+    return _is_among(signing.HmacSigner(signing.parse_secret(secret)).sign(content), signatures)
 
 
 def _prefixed_problem(body: bytes, secret: str, signature: str) -> str | None:
     """`v0=<hex HMAC-SHA256 of the body>`, the previous secret's after a comma."""
-    expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    signatures = [part.strip().removeprefix("v0=") for part in signature.split(",")]
-    return None if _is_among(expected, signatures) else "no signature fits the secret"
+    expected = signing.RecipeSigner(signing.Recipe(), (secret,)).sign("", 0, body).removeprefix(_PREFIXED_VERSION)
+    signatures = [part.strip().removeprefix(_PREFIXED_VERSION) for part in signature.split(",")]
+    return None if _is_among(expected, signatures) else _NONE_FITS
 
 
 def _is_among(expected: str, signatures: list[str]) -> bool:
-    fits = [hmac.compare_digest(expected.encode(), signature.encode("latin-1")) for signature in signatures]
+    fits = [hmac.compare_digest(expected.encode(), signature.encode()) for signature in signatures]
     return any(fits)
 
 

@@ -152,10 +152,9 @@ class Client:
             return (Unavailable if status == _SERVICE_UNAVAILABLE else ServerFailed)(f"{self.server}: {sentence}")
         if status == Unauthorized.status:
             return Unauthorized(f"{self.server} does not know this admin key ({sentence})")
-        data = answer.get("data") if isinstance(answer, dict) else None
         if status == Invalid.status:
-            return Invalid(data, sentence)
-        return _REFUSALS.get(status, Refused)(sentence, data)
+            return Invalid(message=sentence)
+        return _REFUSALS.get(status, Refused)(sentence)
 
 
 def connect(server: str | None = None, api_key: str | None = None) -> Client:

@@ -41,6 +41,7 @@ class Receiver:
     def __init__(self, decide: Callable[[Request], Answer], answered: Callable[[Request], None]) -> None:
         self._decide = decide
         self._answered = answered
+        self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
@@ -50,6 +51,9 @@ class Receiver:
         return taken
 
     async def close(self) -> None:
+        """Stop listening and break off the conversations. Idempotent."""
+        if self._server is None:
+            return
         self._server.close()
         for conversation in self._conversations:
             conversation.cancel()
@@ -118,7 +122,6 @@ class _Assembler:
         self.on_message_begin()
 
     def feed(self, chunk: bytes) -> None:
-        self.size += len(chunk)
         self._parser.feed_data(chunk)
 
     def take(self) -> list[Request]:
@@ -132,12 +135,15 @@ class _Assembler:
         self._body: list[bytes] = []
 
     def on_url(self, url: bytes) -> None:
+        self.size += len(url)
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self.size += len(name) + len(value)
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
+        self.size += len(body)
         self._body.append(body)
 
     def on_message_complete(self) -> None:

@@ -1,0 +1,176 @@
+"""The published Outpost SDK drives Waypost unchanged: only its base URL is another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from outpost_sdk import Outpost, errors, models
+
+from waypost.net.http import HttpClient
+
+from .server import KEY, Server
+from .sink import Sink
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def server(tmp_path: Path, http: HttpClient) -> AsyncIterator[Server]:
+    async with Server(tmp_path, http, topics="user.created,user.deleted") as running:
+        yield running
+
+
+def sdk(server: Server, credential: str = KEY) -> Outpost:
+    return Outpost(api_key=credential, server_url=f"{server.url}/api/v1")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
+def eventually(question: Callable[[], T], answer: Callable[[T], bool]) -> T:
+    deadline = time.monotonic() + 15
+    while True:
+        found = question()
+        if answer(found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def webhook(url: str, **fields: Any) -> models.DestinationCreateWebhook:
+    config = models.WebhookConfig(url=url)
+    return models.DestinationCreateWebhook(
+        type=models.DestinationCreateWebhookType.WEBHOOK, topics=fields.pop("topics", "*"), config=config, **fields
+    )
+
+
+async def test_tenants(server: Server) -> None:
+    def work() -> None:
+        with sdk(server) as outpost:
+            made = outpost.tenants.upsert(tenant_id="acme", body={"metadata": {"plan": "pro"}})
+            assert (made.id, made.metadata, made.destinations_count) == ("acme", {"plan": "pro"}, 0)
+            for name in ("b", "c", "d"):
+                outpost.tenants.upsert(tenant_id=name)
+            assert outpost.tenants.get(tenant_id="acme").metadata == {"plan": "pro"}
+            first = outpost.tenants.list(request={"limit": 3})
+            assert first.count == 4
+            assert first.models is not None
+            assert [tenant.id for tenant in first.models] == ["d", "c", "b"]
+            assert first.pagination is not None
+            rest = outpost.tenants.list(request={"limit": 3, "next_cursor": first.pagination.next_cursor})
+            assert [tenant.id for tenant in rest.models or ()] == ["acme"]
+            token = outpost.tenants.get_token(tenant_id="acme")
+            assert token.tenant_id == "acme"
+            assert outpost.tenants.get_portal_url(tenant_id="acme").redirect_url
+            assert outpost.tenants.delete(tenant_id="b").success
+            with pytest.raises(errors.NotFoundError):
+                outpost.tenants.get(tenant_id="b")
+            with sdk(server, token.token or "") as tenant:
+                assert tenant.tenants.get(tenant_id="acme").id == "acme"
+                assert [seen.id for seen in tenant.tenants.list(request={}).models or ()] == ["acme"]
+
+    await in_thread(work)
+
+
+async def test_destinations(server: Server) -> None:
+    def work() -> None:
+        with sdk(server) as outpost:
+            outpost.tenants.upsert(tenant_id="acme")
+            made = outpost.destinations.create(
+                tenant_id="acme",
+                body=webhook("https://example.com/hook", topics=["user.created"], metadata={"team": "x"}),
+            )
+            assert isinstance(made, models.DestinationWebhook)
+            assert made.credentials.secret
+            assert made.target_url == "https://example.com/hook"
+            same = {"tenant_id": "acme", "destination_id": made.id}
+            assert outpost.destinations.get(**same) == made
+            assert outpost.destinations.list(tenant_id="acme") == [made]
+            assert outpost.destinations.list(tenant_id="acme", type_="webhook", topics=["user.created"]) == [made]
+            assert outpost.destinations.list(tenant_id="acme", topics=["user.deleted"]) == []
+            disabled = outpost.destinations.disable(**same)
+            assert disabled.disabled_at is not None
+            assert outpost.destinations.enable(**same).disabled_at is None
+            changed = outpost.destinations.update(
+                **same, body={"type": "webhook", "topics": ["*"], "metadata": {"team": "y"}}
+            )
+            assert isinstance(changed, models.DestinationWebhook)
+            assert (changed.topics, changed.metadata) == (["*"], {"team": "y"})
+            assert outpost.destinations.delete(**same).success
+            assert outpost.destinations.list(tenant_id="acme") == []
+            with pytest.raises(errors.NotFoundError):
+                outpost.destinations.get(**same)
+
+    await in_thread(work)
+
+
+async def test_an_event_from_publish_to_retry(server: Server, sink: Sink) -> None:
+    def work() -> None:
+        with sdk(server) as outpost:
+            outpost.tenants.upsert(tenant_id="acme")
+            to = outpost.destinations.create(tenant_id="acme", body=webhook(sink.url))
+            published = outpost.publish(
+                request={
+                    "id": "evt_1",
+                    "tenant_id": "acme",
+                    "topic": "user.created",
+                    "metadata": {"source": "crm"},
+                    "data": {"user": 1},
+                }
+            )
+            assert (published.id, published.duplicate, published.destination_ids) == ("evt_1", False, [to.id])
+            again = outpost.publish(request={"id": "evt_1", "tenant_id": "acme", "topic": "user.created", "data": {}})
+            assert again.duplicate
+            with pytest.raises(errors.BadRequestError):
+                outpost.publish(request={"tenant_id": "acme", "topic": "unknown", "data": {}})
+
+            event = outpost.events.get(event_id="evt_1")
+            assert (event.topic, event.data, event.metadata) == ("user.created", {"user": 1}, {"source": "crm"})
+            assert event.matched_destination_ids == [to.id]
+            assert [seen.id for seen in listed(outpost.events.list(request={"topic": "user.created"}))] == ["evt_1"]
+
+            query = {"tenant_id": "acme", "include": ["event.data", "response_data", "destination"]}
+            (attempt,) = eventually(lambda: listed(outpost.attempts.list(request=query)), lambda found: len(found) == 1)
+            assert (attempt.status, attempt.code, attempt.attempt_number, attempt.manual) == (
+                "success",
+                "200",
+                1,
+                False,
+            )
+            assert attempt.event.data == {"user": 1}
+            assert attempt.destination.id == to.id
+            assert attempt.response_data["status_code"] == 200
+            assert outpost.attempts.get(attempt_id=attempt.id).event_id == "evt_1"
+
+            assert outpost.retry(request={"event_id": "evt_1", "destination_id": to.id}).success
+            scoped = {"tenant_id": "acme", "destination_id": to.id}
+            found = eventually(
+                lambda: listed(outpost.destinations.list_attempts(request=scoped)), lambda found: len(found) == 2
+            )
+            assert [(made.attempt_number, made.manual) for made in found] == [(2, True), (1, False)]
+            assert outpost.destinations.get_attempt(**scoped, attempt_id=found[0].id).manual
+
+    await in_thread(work)
+    assert sink.arrived == {"evt_1": 2}
+
+
+async def test_what_describes_the_server(server: Server) -> None:
+    def work() -> None:
+        with sdk(server) as outpost:
+            assert outpost.topics.list() == ["user.created", "user.deleted"]
+            assert outpost.schemas.get_destination_type(type_="webhook").type == "webhook"
+            assert "webhook" in [kind.type for kind in outpost.schemas.list_destination_types()]
+            assert outpost.health.check()
+
+    await in_thread(work)
+
+
+def listed(page: Any) -> list[Any]:
+    """The models of a page, whether the SDK wraps it for paging or not."""
+    return list(getattr(page, "result", page).models)
