@@ -571,8 +571,8 @@ FIELDS = st.sampled_from(
 async def test_whatever_is_sent_is_taken_or_refused(office: Office, changes: dict[str, Any], by_tenant: bool) -> None:
     try:
         made = await office.create(by_tenant=by_tenant, **changes)
-    except (Invalid, Forbidden) as refused:
-        assert refused.message
+    except (Invalid, Forbidden):
+        assert await office.manager.destinations("acme") == ()
     else:
         assert await office.manager.destination("acme", made.id) == made
         await office.manager.delete("acme", made.id)
@@ -584,8 +584,8 @@ async def test_whatever_is_patched_is_taken_or_refused(office: Office, changes: 
     old = await office.create()
     try:
         made = await office.update(old, **changes)
-    except (Invalid, Forbidden) as refused:
-        assert refused.message
+    except (Invalid, Forbidden):
+        assert await office.manager.destination("acme", old.id) == old
     else:
         assert await office.manager.destination("acme", old.id) == made
     await office.manager.delete("acme", old.id)

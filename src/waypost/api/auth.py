@@ -11,8 +11,11 @@ from waypost.api.backend import Backend
 from waypost.core.errors import Forbidden, NotFound, Unauthorized
 from waypost.core.model import TenantSummary
 from waypost.flow.access import Admin, Identity, TenantUser
+from waypost.flow.draft import ID_PATTERN
 
-TenantId = Annotated[str, Path(description="The tenant's id.", examples=["acme"])]
+TenantId = Annotated[
+    str, Path(description="The tenant's id.", examples=["acme"], json_schema_extra={"pattern": f"^{ID_PATTERN}$"})
+]
 
 
 class Scope(Struct, frozen=True):

@@ -15,9 +15,10 @@ from waypost.store.base import Store
 
 
 class Retry(Protocol):
-    """Makes one manual attempt due now. `tenant_id` narrows the event down; None looks in every tenant.
+    """Makes one manual attempt due now.
 
-    Raises NotFound for an unknown event or destination, BadRequest for a disabled destination.
+    `tenant_id` bounds what the caller may see; None is everything. Raises NotFound for an unknown event or destination,
+    BadRequest for a destination that is disabled or does not match.
     """
 
     async def __call__(self, event_id: str, destination_id: str, tenant_id: str | None) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,13 +10,14 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from waypost.api.answers import answer
 from waypost.core.errors import Refused, Unauthorized, Unavailable, WaypostError
 
 RETRY_AFTER_SECONDS = 1
 
-Handler = Callable[[Request, Any], Awaitable[Response]]
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
 def describe(error: WaypostError) -> tuple[int, dict[str, Any]]:
@@ -45,9 +46,21 @@ async def _waypost(_request: Request, error: WaypostError) -> Response:
     return answer(body, status, headers_of(error))
 
 
-async def _http(_request: Request, error: HTTPException) -> Response:
+async def _http(request: Request, error: HTTPException) -> Response:
     message = HTTPStatus(error.status_code).phrase.lower()
-    return answer(_body(error.status_code, message), error.status_code, error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return answer(_body(error.status_code, message), error.status_code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path (RFC 9110, 10.2.1); the framework names those of one route only."""
+    methods: set[str] = set()
+    for prefix, router in request.app.state.routers:
+        below = request.url.path.removeprefix(prefix)
+        for route in router.routes:
+            if isinstance(route, Route) and route.path_regex.match(below):
+                methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 async def _invalid(_request: Request, error: RequestValidationError) -> Response:
@@ -60,7 +73,8 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 
 
 HANDLERS: Mapping[int | type[Exception], Handler] = {
-    WaypostError: _waypost,
+    Refused: _waypost,
+    Unavailable: _waypost,
     HTTPException: _http,
     RequestValidationError: _invalid,
     Exception: _unexpected,

@@ -109,3 +109,5 @@ TENANTS = Listing(
 )
 EVENTS = Listing(name="events", order_by="time", default_limit=100, largest_limit=1_000, position=_of_event)
 ATTEMPTS = Listing(name="attempts", order_by="time", default_limit=100, largest_limit=1_000, position=_of_attempt)
+
+NOTHING: Slice[Any] = Slice((), has_next=False, has_prev=False)

@@ -92,7 +92,7 @@ def attempt(stored: StoredAttempt, include: Collection[str], registry: Registry)
     if "event" in include or "event.data" in include:
         shown["event"] = _event_of(stored, with_data="event.data" in include)
     if "destination" in include:
-        shown["destination"] = destination(stored.destination, registry)
+        shown["destination"] = _destination_of(stored, registry)
     return shown
 
 
@@ -113,6 +113,13 @@ def _event_of(stored: StoredAttempt, *, with_data: bool) -> dict[str, Any]:
         **_event_parts(stored.event),
     }
     return summary | {"data": msgspec.Raw(stored.event.data)} if with_data else summary
+
+
+def _destination_of(stored: StoredAttempt, registry: Registry) -> dict[str, Any]:
+    """The destination of an attempt, which has no need of its credentials."""
+    shown = destination(stored.destination, registry) | {"tenant_id": stored.destination.tenant_id}
+    del shown["credentials"]
+    return shown
 
 
 def _event_parts(value: Event) -> dict[str, Any]:

@@ -21,7 +21,10 @@ T = TypeVar("T")
 ID_MAX_LENGTH = 128
 MOST_PATTERNS = 500
 
-_ID = re.compile(rf"(?!\.{{1,2}}$)[A-Za-z0-9_.:@|~+=-]{{1,{ID_MAX_LENGTH}}}", re.ASCII)
+ID_PATTERN = rf"(?!\.{{1,2}}$)[A-Za-z0-9_.:@|~+=-]{{1,{ID_MAX_LENGTH}}}"
+"""What a caller may choose as an id: whatever stands in a URL as it is, but for the two dots that lead elsewhere."""
+
+_ID = re.compile(ID_PATTERN)
 _ID_RULE = f"must be 1 to {ID_MAX_LENGTH} letters, digits or _ - . : @ | ~ + ="
 _SHOWN_ONLY = frozenset({"target", "target_url"})
 

@@ -77,7 +77,7 @@ class Generator:
             lambda: {"anything-but": self._excluded(near)},
             lambda: {"numeric": [self.one("=", "<", "<=", ">", ">="), self.one(0, 1, Decimal("2.5"), 10)]},
             lambda: {"numeric": [">", 0, "<=", self.one(1, 9, 10)]},
-            lambda: {"cidr": self.one("10.0.0.0/24", "10.0.0.128/25", "0.0.0.0/0")},
+            lambda: {"cidr": self.one("10.0.0.0/24", "10.0.0.128/25", "10.0.0.0/8")},
         )
         return self.dice.choice(kinds)()
 
@@ -95,17 +95,17 @@ class Generator:
         """A schema in the reach of a value of the document."""
         objects = self.objects_in(value)
         if objects and depth and self.often(0.8):
-            return self._object_schema(self.dice.choice(objects), depth - 1)
+            return self.object_schema(self.dice.choice(objects), depth - 1)
         if isinstance(value, list) and self.often(0.3):
             return [self.schema(self.dice.choice(value), 0) for _ in range(self.dice.randrange(3)) if value]
         return self.near(value) if self.often(0.35) else self._operators(value, depth)
 
-    def _object_schema(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+    def object_schema(self, value: dict[str, Any], depth: int = 3) -> dict[str, Any]:
         known = tuple(value) if value and self.often(0.85) else NAMES
         names = self.dice.sample(known, min(len(known), self.one(1, 1, 2)))
         schema = {name: self.schema(value.get(name), depth) for name in names}
         if depth and self.often(0.15):
-            schema[self.one("$or", "$and")] = [self._object_schema(value, depth - 1) for _ in range(2)]
+            schema[self.one("$or", "$and")] = [self.object_schema(value, depth - 1) for _ in range(2)]
         return schema
 
     def _operators(self, value: Any, depth: int) -> Any:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.server
 
 INTENDED_DIFFERENCES: list[tuple[str, dict[str, Any], dict[str, Any], str, bool]] = [
     ("numbers have no bounds", {"a": [{"numeric": [">", 6_000_000_000]}]}, {"a": 7_000_000_000}, "refused", True),
+    ("a number is no address", {"a": [{"cidr": "0.0.0.0/0"}]}, {"a": 9}, "true", False),
     ("a dotted key is a key", {"a.b": [1]}, {"a": {"b": 1}}, "true", False),
     ("anything-but takes null and booleans", {"a": [{"anything-but": [None, True]}]}, {"a": 1}, "refused", True),
     ("anything-but takes numbers beside texts", {"a": [{"anything-but": [1, "x"]}]}, {"a": 2}, "refused", True),
@@ -40,11 +41,11 @@ def test_a_field_asked_twice_is_refused_where_event_ruler_drops_one() -> None:
 
 def test_generated_patterns_and_events_get_the_same_answers() -> None:
     generator = Generator(seed=4, numbers=(0, 1, Decimal("1.0"), Decimal("2.5"), 9, 10, -1, True, None, "1"))
-    events = [generator.object() for _ in range(4_000)]
+    events = [generator.object() for _ in range(1_000)]
     questions = [(generator.pattern(event), event) for event in events]
     answers = event_ruler(questions)
-    assert answers.count("true") > 800
-    assert answers.count("false") > 800
+    assert answers.count("true") > 150
+    assert answers.count("false") > 150
     assert [
         (pattern, event, answer)
         for (pattern, event), answer in zip(questions, answers, strict=True)

@@ -23,8 +23,6 @@ CURRENT = -1
 class Test(Struct, frozen=True):
     """A question about a value."""
 
-    __test__ = False
-
 
 class Ref(Struct, frozen=True):
     """Another place of the document as an operand. The n-th CURRENT is the position in the n-th list on the way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import operator
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import singledispatch
 from types import MappingProxyType
 from typing import Any
@@ -37,7 +38,7 @@ from waypost.core.filters.ast import (
 )
 from waypost.core.filters.document import Scope, typed
 from waypost.core.filters.limits import FilterLimits
-from waypost.core.filters.regex import searcher
+from waypost.core.filters.regex import Regex
 from waypost.core.filters.values import (
     MISSING,
     NUMBERS,
@@ -69,28 +70,7 @@ def check_of(test: Test, _limits: FilterLimits) -> Check:
 
 @check_of.register
 def _fields(test: Fields, limits: FilterLimits) -> Check:
-    members = tuple((name, check_of(member, limits)) for name, member in test.members)
-    if len(members) == 1:
-        return _one_field(*members[0])
-
-    def check(value: Any, scope: Scope) -> bool:
-        if type(value) is dict:
-            for name, member in members:  # noqa: SIM110  # a generator would cost more than the conditions
-                if not member(value.get(name, MISSING), scope):
-                    return False
-            return True
-        return value is MISSING and bool(members) and all(member(MISSING, scope) for _, member in members)
-
-    return check
-
-
-def _one_field(name: str, member: Check) -> Check:
-    def check(value: Any, scope: Scope) -> bool:
-        if type(value) is dict:
-            return member(value.get(name, MISSING), scope)
-        return value is MISSING and member(MISSING, scope)
-
-    return check
+    return _object_check(test, limits, lambda _value, _scope: False)
 
 
 @check_of.register
@@ -98,10 +78,47 @@ def _element(test: Element, limits: FilterLimits) -> Check:
     inner = check_of(test.test, limits)
     through = _some_numbered if needs_indexes(test.test) else _some
 
+    def in_list(value: Any, scope: Scope) -> bool:
+        return type(value) is list and through(value, inner, scope)
+
+    if isinstance(test.test, Fields):
+        return _object_check(test.test, limits, in_list)
+    if isinstance(test.test, Equal) and isinstance(test.test.operand, str):
+        return _text_check(test.test.operand, in_list)
+
     def check(value: Any, scope: Scope) -> bool:
-        if type(value) is list:
-            return through(value, inner, scope)
-        return inner(value, scope)
+        return in_list(value, scope) if type(value) is list else inner(value, scope)
+
+    return check
+
+
+def _object_check(test: Fields, limits: FilterLimits, otherwise: Check) -> Check:
+    """Whether an object's members answer; any value that is no object is left to `otherwise`.
+
+    Objects within objects are most of every filter: one call each, and one less where there is a single member.
+    """
+    members = tuple((name, check_of(member, limits)) for name, member in test.members)
+    if len(members) == 1:
+        return _one_member(*members[0], otherwise)
+
+    def check(value: Any, scope: Scope) -> bool:
+        if type(value) is dict:
+            for name, member in members:  # noqa: SIM110  # a generator would cost more than the conditions
+                if not member(value.get(name, MISSING), scope):
+                    return False
+            return True
+        if value is MISSING:
+            return bool(members) and all(member(MISSING, scope) for _, member in members)
+        return otherwise(value, scope)
+
+    return check
+
+
+def _one_member(name: str, member: Check, otherwise: Check) -> Check:
+    def check(value: Any, scope: Scope) -> bool:
+        if type(value) is dict:
+            return member(value.get(name, MISSING), scope)
+        return member(MISSING, scope) if value is MISSING else otherwise(value, scope)
 
     return check
 
@@ -231,10 +248,17 @@ def _present(value: object) -> bool:
 
 
 def _equal_text(text: str) -> Check:
+    return _text_check(text, lambda _value, _scope: False)
+
+
+def _text_check(text: str, otherwise: Check) -> Check:
+    """Whether a value is this text, or the number that it writes; any other value is left to `otherwise`."""
     number = number_in(text)
     if number is None:
-        return lambda value, _scope: bool(value == text)
-    return lambda value, _scope: bool(value == text or (type(value) in NUMBERS and value == number))
+        return lambda value, scope: value == text or otherwise(value, scope)
+    return lambda value, scope: (
+        value == text or (value == number if type(value) in NUMBERS else otherwise(value, scope))
+    )
 
 
 def _equal_number(number: Number) -> Check:
@@ -271,15 +295,16 @@ def _compare(test: Compare, _limits: FilterLimits) -> Check:
         path = operand.path
         return lambda value, scope: _compared(value, scope.at(path), in_order)
     if is_number(operand):
-        return _strictly_compared(operand, in_order) if test.strict else _compared_number(operand, in_order)
+        number = Decimal(operand)  # a Decimal against a Decimal is the fastest pair
+        return _strictly_compared(number, in_order) if test.strict else _compared_number(number, in_order)
     return lambda value, _scope: _compared(value, operand, in_order)
 
 
-def _strictly_compared(number: Number, in_order: Callable[[Any, Any], bool]) -> Check:
+def _strictly_compared(number: Decimal, in_order: Callable[[Any, Any], bool]) -> Check:
     return lambda value, _scope: type(value) in NUMBERS and in_order(value, number)
 
 
-def _compared_number(number: Number, in_order: Callable[[Any, Any], bool]) -> Check:
+def _compared_number(number: Decimal, in_order: Callable[[Any, Any], bool]) -> Check:
     def check(value: Any, _scope: Scope) -> bool:
         if type(value) is str:
             value = number_in(value)
@@ -323,34 +348,56 @@ def _found_in(test: FoundIn, _limits: FilterLimits) -> Check:
 
 @check_of.register
 def _starts_with(test: StartsWith, _limits: FilterLimits) -> Check:
-    return _affixed(test.text, str.startswith, fold=test.fold)
+    text = test.text
+    if isinstance(text, Ref):
+        return _affixed_as_referenced(text, str.startswith)
+    if test.fold:
+        folded = text.casefold()
+        reach = len(folded)  # case folding never shortens a text: the rest cannot matter
+        return lambda value, _scope: type(value) is str and value[:reach].casefold().startswith(folded)
+    return lambda value, _scope: type(value) is str and value.startswith(text)
 
 
 @check_of.register
 def _ends_with(test: EndsWith, _limits: FilterLimits) -> Check:
-    return _affixed(test.text, str.endswith, fold=test.fold)
-
-
-def _affixed(text: str | Ref, has: Callable[[str, str], bool], *, fold: bool) -> Check:
+    text = test.text
     if isinstance(text, Ref):
-        path = text.path
-        return lambda value, scope: type(value) is str and type(affix := scope.at(path)) is str and has(value, affix)
-    if fold:
+        return _affixed_as_referenced(text, str.endswith)
+    if test.fold:
         folded = text.casefold()
-        return lambda value, _scope: type(value) is str and has(value.casefold(), folded)
-    return lambda value, _scope: type(value) is str and has(value, text)
+        reach = max(len(folded), 1)
+        return lambda value, _scope: type(value) is str and value[-reach:].casefold().endswith(folded)
+    return lambda value, _scope: type(value) is str and value.endswith(text)
+
+
+def _affixed_as_referenced(ref: Ref, has: Callable[[str, str], bool]) -> Check:
+    path = ref.path
+
+    def check(value: Any, scope: Scope) -> bool:
+        affix = scope.at(path)
+        return type(value) is str and type(affix) is str and has(value, affix)
+
+    return check
 
 
 @check_of.register
 def _equal_fold(test: EqualFold, _limits: FilterLimits) -> Check:
     folded = test.text.casefold()
-    return lambda value, _scope: type(value) is str and value.casefold() == folded
+    most = len(folded)  # case folding never shortens a text
+    return lambda value, _scope: type(value) is str and len(value) <= most and value.casefold() == folded
 
 
 @check_of.register
 def _matches(test: Matches, limits: FilterLimits) -> Check:
-    search = searcher(test.pattern, limits)
-    return lambda value, _scope: type(value) is str and search(value)
+    regex = Regex(test.pattern, limits)
+
+    def check(value: Any, scope: Scope) -> bool:
+        if type(value) is not str:
+            return False
+        scope.spend(regex.steps(value))
+        return regex.found_in(value)
+
+    return check
 
 
 @check_of.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any, NoReturn
 
 import msgspec
@@ -24,18 +25,12 @@ class TooMuchWork(Exception):  # a condition of one match that never leaves the 
 class Document:
     """One event for any number of filters. Its data is decoded when a filter first looks, and only then."""
 
-    __slots__ = ("_event", "_scope")
-
     def __init__(self, event: Event) -> None:
         self._event = event
-        self._scope: Scope | None = None
 
-    @property
+    @cached_property
     def scope(self) -> Scope:
-        scope = self._scope
-        if scope is None:
-            scope = self._scope = Scope(*_decoded(self._event))
-        return scope
+        return Scope(*_decoded(self._event))
 
 
 class Scope:

@@ -248,9 +248,9 @@ _COMPARISONS: Mapping[str, Comparison] = MappingProxyType({"<": "<", "<=": "<=",
 
 
 def _numeric_operator(operator: object, at: Pointer) -> str:
-    if operator != "=" and operator not in _COMPARISONS:
+    if not isinstance(operator, str) or (operator != "=" and operator not in _COMPARISONS):
         refuse(at, "the operators of numeric are =, <, <=, > and >=")
-    return str(operator)
+    return operator
 
 
 def _number(value: object, at: Pointer) -> Number:

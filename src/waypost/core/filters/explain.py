@@ -2,6 +2,7 @@
 
 A teller goes through the document as the compiled check does and says what it found. A fact is a clause that is true
 of the event whether the filter holds or not: `data.price is at least 10`, `data.price is not at least 10 (it is 9.99)`.
+Every skip is explained, so tellers ask the compiled checks first and put only what decided into words.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from waypost.core.filters.ast import (
     Test,
     Wildcard,
 )
-from waypost.core.filters.compile import check_of
+from waypost.core.filters.compile import Check, check_of
 from waypost.core.filters.document import Scope
 from waypost.core.filters.limits import FilterLimits
 from waypost.core.filters.values import MISSING, shown
@@ -77,53 +78,86 @@ def _subject(path: str) -> str:
 
 @teller_of.register
 def _fields(test: Fields, limits: FilterLimits) -> Teller:
-    members = tuple((name, teller_of(member, limits)) for name, member in test.members)
+    if len(test.members) == 1:
+        ((name, member),) = test.members
+        return _one_member(name, teller_of(member, limits))
+    return _several_members(
+        tuple((name, check_of(member, limits), teller_of(member, limits)) for name, member in test.members)
+    )
+
+
+def _one_member(name: str, tell_member: Teller) -> Teller:
+    step = paths.step(name)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
-        if type(value) is not dict and (value is not MISSING or not members):
-            found = "missing" if value is MISSING else f"not an object (it is {shown(value)})"
-            return Fact(False, f"{_subject(path)} is {found}")
-        if not members:
-            return Fact(True, f"{_subject(path)} is an object")
-        inside = value if type(value) is dict else {}
-        return _all(member(inside.get(name, MISSING), scope, paths.extended(path, name)) for name, member in members)
+        if type(value) is not dict and value is not MISSING:
+            return _another_kind(value, path, "an object")
+        member = value.get(name, MISSING) if type(value) is dict else MISSING
+        return tell_member(member, scope, path + step if path else step.removeprefix("."))
 
     return tell
+
+
+def _several_members(members: tuple[tuple[str, Check, Teller], ...]) -> Teller:
+    steps = tuple((name, paths.step(name), check, tell) for name, check, tell in members)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        if type(value) is not dict and (value is not MISSING or not steps):
+            return _another_kind(value, path, "an object")
+        inside = value if type(value) is dict else {}
+        holding = []
+        for name, step, check, told in steps:
+            member, place = inside.get(name, MISSING), path + step if path else step.removeprefix(".")
+            if not check(member, scope):
+                return told(member, scope, place)
+            holding.append((told, member, place))
+        clauses = [told(member, scope, place).clause for told, member, place in holding]
+        return Fact(True, _joined(clauses) or f"{_subject(path)} is an object")
+
+    return tell
+
+
+def _another_kind(value: object, path: str, kind: str) -> Fact:
+    found = "missing" if value is MISSING else f"not {kind} (it is {shown(value)})"
+    return Fact(False, f"{_subject(path)} is {found}")
 
 
 @teller_of.register
 def _element(test: Element, limits: FilterLimits) -> Teller:
-    inner = teller_of(test.test, limits)
+    check, tell_one = check_of(test.test, limits), teller_of(test.test, limits)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         if type(value) is list:
-            return _some(inner, value, scope, path)
-        return inner(value, scope, path)
+            return _told_of_list(_elements(value, scope), check, tell_one, scope, path)
+        return tell_one(value, scope, path)
 
     return tell
 
 
-def _some(inner: Teller, values: list[Any], scope: Scope, path: str) -> Fact:
-    first: Fact | None = None
-    count = 0
+def _told_of_list(
+    elements: Iterable[tuple[tuple[int, ...], Any]], check: Check, tell: Teller, scope: Scope, path: str
+) -> Fact:
+    """The first element that fits, or what is wrong with the first of those that don't."""
     outer = scope.indexes
+    first = None
+    count = 0
     try:
-        for place, value in _elements(values, scope):
+        for place, value in elements:
             scope.indexes = (*outer, *place)
-            fact = inner(value, scope, path + paths.written(place))
-            if fact.holds:
-                return fact
-            first = first or fact
+            if check(value, scope):
+                return tell(value, scope, path + paths.written(place))
+            if first is None:
+                first = tell(value, scope, path + paths.written(place)).clause
             count += 1
     finally:
         scope.indexes = outer
     return Fact(False, _none_fits(path, count, first))
 
 
-def _none_fits(path: str, count: int, first: Fact | None) -> str:
+def _none_fits(path: str, count: int, first: str | None) -> str:
     if first is None:
         return f"{_subject(path)} is an empty list"
-    return first.clause if count == 1 else f"none of the {count} elements of {path} fits: {first.clause}"
+    return first if count == 1 else f"none of the {count} elements of {path} fits: {first}"
 
 
 def _elements(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...], Any]]:
@@ -141,39 +175,35 @@ def _elements(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...]
 
 @teller_of.register
 def _includes(test: Includes, limits: FilterLimits) -> Teller:
-    wanted = tuple(teller_of(member, limits) for member in test.tests)
+    wanted = tuple((check_of(member, limits), teller_of(member, limits)) for member in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         if type(value) is not list:
-            found = "missing" if value is MISSING else f"not a list (it is {shown(value)})"
-            return Fact(False, f"{_subject(path)} is {found}")
+            return _another_kind(value, path, "a list")
         if not wanted:
             return Fact(True, f"{_subject(path)} is a list")
-        return _all(_some_direct(member, value, scope, path) for member in wanted)
+        return _all(_told_of_list(_members(value, scope), check, told, scope, path) for check, told in wanted)
 
     return tell
 
 
-def _some_direct(inner: Teller, values: list[Any], scope: Scope, path: str) -> Fact:
-    first: Fact | None = None
-    outer = scope.indexes
+def _members(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """The members of one list, lists included, with their positions."""
     scope.spend(len(values))
-    try:
-        for index, value in enumerate(values):
-            scope.indexes = (*outer, index)
-            fact = inner(value, scope, paths.extended(path, index))
-            if fact.holds:
-                return fact
-            first = first or fact
-    finally:
-        scope.indexes = outer
-    return Fact(False, _none_fits(path, len(values), first))
+    return (((index,), value) for index, value in enumerate(values))
 
 
 @teller_of.register
 def _all_of(test: AllOf, limits: FilterLimits) -> Teller:
-    tellers = tuple(teller_of(part, limits) for part in test.tests)
-    return lambda value, scope, path: _all(tell(value, scope, path) for tell in tellers)
+    parts = tuple((check_of(part, limits), teller_of(part, limits)) for part in test.tests)
+
+    def tell(value: Any, scope: Scope, path: str) -> Fact:
+        for check, told in parts:
+            if not check(value, scope):
+                return told(value, scope, path)
+        return _all(told(value, scope, path) for _, told in parts)
+
+    return tell
 
 
 def _all(facts: Iterable[Fact]) -> Fact:
@@ -188,16 +218,14 @@ def _all(facts: Iterable[Fact]) -> Fact:
 
 @teller_of.register
 def _any_of(test: AnyOf, limits: FilterLimits) -> Teller:
-    tellers = tuple(teller_of(part, limits) for part in test.tests)
+    parts = tuple((check_of(part, limits), teller_of(part, limits)) for part in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
-        failing = []
-        for teller in tellers:
-            fact = teller(value, scope, path)
-            if fact.holds:
-                return fact
-            failing.append(fact.clause)
-        return Fact(False, _joined(failing) or "no alternative is given")
+        for check, told in parts:
+            if check(value, scope):
+                return told(value, scope, path)
+        clauses = [told(value, scope, path).clause for _, told in parts]
+        return Fact(False, _joined(clauses) or "no alternative is given")
 
     return tell
 

@@ -40,7 +40,7 @@ from waypost.core.filters.ast import (
 )
 from waypost.core.filters.errors import FilterError, Pointer, refuse
 from waypost.core.filters.limits import FilterLimits
-from waypost.core.filters.regex import searcher
+from waypost.core.filters.regex import Regex
 from waypost.core.filters.values import Scalar, frozen, frozen_scalar, is_number, thawed
 from waypost.core.filters.wording import without_words
 
@@ -148,7 +148,7 @@ class _Reader:
     def regex(self, operand: object, at: Pointer) -> Test:
         pattern = _text(operand, at)
         try:
-            searcher(pattern, self._limits)
+            Regex(pattern, self._limits)
         except ValueError as error:
             refuse(at, str(error))
         return Matches(pattern)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from waypost.core.filters.errors import FilterError, Pointer, refuse
+from waypost.core.filters.errors import Pointer, refuse
 
 
 class FilterLimits(Struct, frozen=True, kw_only=True):
@@ -17,8 +17,9 @@ class FilterLimits(Struct, frozen=True, kw_only=True):
     the sum over all conditions, each weighed by what a match costs (1 for a comparison, 2 for a search in text, 5
     for a wildcard or an address range, 20 for a regular expression). `max_regex_characters` and `max_regex_bytes`:
     the text of one regular expression, and the memory of its compiled form with its cache. `max_alternatives`: what
-    the `$or`s of an EventBridge pattern multiply to. `max_steps`: the list elements visited in one match; an event
-    that needs more does not pass, and `explain` says so.
+    the `$or`s of an EventBridge pattern multiply to. `max_steps`: the list elements visited in one match, and the
+    searches of regular expressions on the same scale (a step for 64 characters times the instructions of the
+    compiled expression); an event that needs more does not pass, and `explain` says so.
     """
 
     max_depth: int = 20
@@ -47,18 +48,8 @@ def check_size(value: object, limits: FilterLimits, at: Pointer = ()) -> None:
         if values > limits.max_values:
             refuse(at, f"the filter has more than {limits.max_values} values")
         if characters > limits.max_characters:
-            refuse(at, f"the filter's keys and texts are longer than {limits.max_characters} characters")
+            refuse(pointer, f"the filter's keys and texts are longer than {limits.max_characters} characters")
         pending.extend(((*pointer, key), depth + 1, member) for key, member in _members(part))
-
-
-def check_length(query: str, limits: FilterLimits) -> None:
-    """Raise FilterError when a query text is too long."""
-    if len(query) > limits.max_characters:
-        raise FilterError(
-            f"the query is longer than {limits.max_characters} characters",
-            pointer=("query",),
-            position=limits.max_characters,
-        )
 
 
 def _own_characters(part: object) -> int:

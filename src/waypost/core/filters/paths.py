@@ -53,18 +53,14 @@ def written(path: Iterable[str | int]) -> str:
     >>> written(("data", "items", 0, "odd key"))
     "data.items[0]['odd key']"
     """
-    return "".join(map(_added, path)).removeprefix(".")
+    return "".join(map(step, path)).removeprefix(".")
 
 
-def extended(path: str, step: str | int) -> str:
-    """The path with one more step."""
-    return (path + _added(step)) if path else _added(step).removeprefix(".")
-
-
-def _added(step: str | int) -> str:
-    if isinstance(step, int):
-        return "[$index]" if step == CURRENT else f"[{step}]"
-    if _NAME.fullmatch(step):
-        return "." + step
-    quote = '"' if "'" in step else "'"
-    return f"[{quote}{step}{quote}]"
+def step(to: str | int) -> str:
+    """One step as it is added to a path: `.price`, `[0]`, `['odd key']`."""
+    if isinstance(to, int):
+        return "[$index]" if to == CURRENT else f"[{to}]"
+    if _NAME.fullmatch(to):
+        return "." + to
+    quote = '"' if "'" in to else "'"
+    return f"[{quote}{to}{quote}]"

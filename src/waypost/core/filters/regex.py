@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import re2
 
 from waypost.core.filters.limits import FilterLimits
 
+_WORK_OF_A_STEP = 64
+"""How many instructions of RE2's slowest engine, each on one character, count as a visit to one list element."""
 
-def searcher(pattern: str, limits: FilterLimits) -> Callable[[str], bool]:
-    """A test whether the pattern is found anywhere in a text. Raises ValueError with a sentence for a bad pattern."""
-    if len(pattern) > limits.max_regex_characters:
-        raise ValueError(f"the regular expression is longer than {limits.max_regex_characters} characters")
-    search = _compiled(pattern, limits.max_regex_bytes).search
-    return lambda text: search(text.encode("utf-8", "replace")) is not None
+
+class Regex:
+    """A compiled pattern. Raises ValueError with a sentence for a bad one."""
+
+    def __init__(self, pattern: str, limits: FilterLimits) -> None:
+        if len(pattern) > limits.max_regex_characters:
+            raise ValueError(f"the regular expression is longer than {limits.max_regex_characters} characters")
+        self._compiled = _compiled(pattern, limits.max_regex_bytes)
+
+    def found_in(self, text: str) -> bool:
+        """Whether it matches anywhere in the text."""
+        return self._compiled.search(text.encode("utf-8", "replace")) is not None
+
+    def steps(self, text: str) -> int:
+        """What a search costs at most: RE2 is linear in the text, times the size of the compiled pattern."""
+        return len(text) * int(self._compiled.programsize) // _WORK_OF_A_STEP
 
 
 def _compiled(pattern: str, memory: int) -> re2._Regexp:

@@ -36,7 +36,7 @@ from waypost.core.filters.ast import (
     any_of,
 )
 from waypost.core.filters.errors import FilterError
-from waypost.core.filters.limits import FilterLimits, check_length
+from waypost.core.filters.limits import FilterLimits
 from waypost.core.filters.values import Scalar, is_number, is_plain, json_number_in, number_in
 from waypost.core.filters.wording import without_words
 
@@ -52,8 +52,7 @@ _CONSTANTS: Mapping[str, Scalar] = MappingProxyType({"true": True, "false": Fals
 
 
 def parse(query: str, limits: FilterLimits) -> Test:
-    """Read a query. Raises FilterError with the position of the fault."""
-    check_length(query, limits)
+    """Read a query. Raises FilterError with the position of the fault. The caller has bounded its length."""
     return _Reader(query, limits).whole()
 
 

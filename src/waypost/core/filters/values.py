@@ -38,7 +38,11 @@ NUMBERS: Final = frozenset((int, Decimal))
 
 _NUMBER_TEXT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NEEDS_NO_ESCAPE = re.compile(r"[\w .,:;@/+*$€%!?()<>=…-]*")
 _SHOWN = 60
+
+NUMERAL_MAX_LENGTH = 1_000
+"""Longer text is never read as a number, so that comparing it costs nothing."""
 
 
 def is_number(value: object) -> TypeGuard[Number]:
@@ -52,15 +56,17 @@ def is_scalar(value: object) -> TypeGuard[Scalar]:
 def number_in(text: str) -> Decimal | None:
     """The number that the text writes in decimal, exactly, or None when it is not one.
 
-    >>> number_in("29.90"), number_in("-.5e3"), number_in("0x10"), number_in("")
-    (Decimal('29.90'), Decimal('-500'), None, None)
+    Text of more than NUMERAL_MAX_LENGTH characters is none.
+
+    >>> number_in("29.90"), number_in("-.5"), number_in("0x10"), number_in("")
+    (Decimal('29.90'), Decimal('-0.5'), None, None)
     """
-    return _decimal(text) if _NUMBER_TEXT.fullmatch(text) else None
+    return _decimal(text) if len(text) <= NUMERAL_MAX_LENGTH and _NUMBER_TEXT.fullmatch(text) else None
 
 
 def json_number_in(text: str) -> Decimal | None:
     """The number when the text is written as JSON writes numbers (RFC 8259, section 6), else None."""
-    return _decimal(text) if _JSON_NUMBER.fullmatch(text) else None
+    return _decimal(text) if len(text) <= NUMERAL_MAX_LENGTH and _JSON_NUMBER.fullmatch(text) else None
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -158,8 +164,8 @@ def loosely_equal(one: object, other: object) -> bool:
 def shown(value: object) -> str:
     """The value as a person reads it in a sentence; long ones are cut."""
     if isinstance(value, str):
-        text = json.dumps(value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…", ensure_ascii=False)
-        return text.encode("utf-8", "replace").decode()
+        text = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
+        return f'"{text}"' if _NEEDS_NO_ESCAPE.fullmatch(text) else json.dumps(text)
     if isinstance(value, dict | JsonObject):
         return "an object"
     if isinstance(value, list | tuple):

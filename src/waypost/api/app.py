@@ -1,0 +1,43 @@
+"""The management API as one ASGI app. Publishing is not here: it is mounted before this app, without a framework."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from waypost.api import (
+    attempts,
+    destination_types,
+    destinations,
+    events,
+    health,
+    keys,
+    reference,
+    retry,
+    tenants,
+    topics,
+)
+from waypost.api.backend import Backend
+from waypost.api.errors import HANDLERS
+
+PREFIX = "/api/v1"
+
+_NOUNS = (tenants, destinations, events, attempts, retry, topics, destination_types, keys, health)
+
+
+def create_app(backend: Backend) -> FastAPI:
+    """The API over a backend. It holds nothing of its own; what it stands on is opened and closed elsewhere."""
+    app = FastAPI(
+        title="Waypost",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers=dict(HANDLERS),
+    )
+    app.state.backend = backend
+    app.state.prefix = PREFIX
+    app.state.description = None
+    app.state.routers = (*((PREFIX, noun.router) for noun in _NOUNS), ("", health.root), ("", reference.router))
+    for prefix, router in app.state.routers:
+        app.include_router(router, prefix=prefix)
+    return app

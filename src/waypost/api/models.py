@@ -1,0 +1,275 @@
+"""The shapes on the wire, for the API's description. Answers are rendered by `render`; these say what they look like.
+
+Destinations are not here: their shape depends on the installed types (see `destination_schemas`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+TextMap = dict[str, str]
+Json = dict[str, Any]
+
+
+class _Model(BaseModel):
+    """A field with a default may be left out of the JSON."""
+
+
+def _eg(description: str, example: Any) -> Any:
+    return Field(description=description, examples=[example])
+
+
+class Error(_Model):
+    """Every error looks like this."""
+
+    status: Annotated[int, _eg("The HTTP status.", 422)]
+    message: Annotated[str, _eg("What is wrong, as a sentence.", "validation error")]
+    data: Annotated[
+        list[str] | Json,
+        Field(
+            default_factory=list,
+            description="Details: one sentence for each broken rule, or an object of query parameters.",
+            examples=[["config.url is required"]],
+        ),
+    ]
+
+
+class Success(_Model):
+    success: Annotated[Literal[True], Field(description="It is done.")]
+
+
+class Pagination(_Model):
+    """How a page was cut and how to get to the pages beside it."""
+
+    order_by: Annotated[str, _eg("The field that the list is sorted by.", "time")]
+    dir: Annotated[Literal["asc", "desc"], Field(description="The direction of sorting.")]
+    limit: Annotated[int, _eg("The most items that a page holds.", 100)]
+    next: Annotated[str | None, Field(description="Cursor of the next page; null on the last one.")]
+    prev: Annotated[str | None, Field(description="Cursor of the previous page; null on the first one.")]
+
+
+class Tenant(_Model):
+    """A customer of the platform, who owns destinations and to whom events are addressed."""
+
+    id: Annotated[str, _eg("The id that the platform chose.", "acme")]
+    destinations_count: Annotated[int, _eg("How many destinations the tenant has.", 2)]
+    topics: Annotated[
+        list[str], _eg("All topics its destinations subscribe to; `*` alone when one takes everything.", ["order.*"])
+    ]
+    metadata: Annotated[TextMap | None, _eg("Notes of the platform about the tenant.", {"plan": "pro"})]
+    created_at: Annotated[datetime, _eg("When it was created.", "2024-01-01T00:00:00Z")]
+    updated_at: Annotated[datetime, _eg("When it was last changed.", "2024-01-01T00:00:00Z")]
+
+
+class TenantUpsert(_Model):
+    metadata: Annotated[
+        TextMap | None, Field(default=None, description="Replaces the tenant's metadata; left out or null clears it.")
+    ]
+
+
+class TenantPage(_Model):
+    models: list[Tenant]
+    pagination: Pagination
+    count: Annotated[int, _eg("How many tenants there are on all pages.", 42)]
+
+
+class TenantToken(_Model):
+    token: Annotated[str, _eg("A bearer token for all that this tenant may do.", "eyJhbGciOiJIUzI1NiJ9...")]
+    tenant_id: Annotated[str, _eg("The tenant it is for.", "acme")]
+
+
+class PortalLink(_Model):
+    redirect_url: Annotated[
+        str, _eg("Send the tenant's browser here. The token is in the fragment.", "https://hooks.example/portal/acme")
+    ]
+    tenant_id: Annotated[str, _eg("The tenant it is for.", "acme")]
+
+
+class _EventParts(_Model):
+    id: Annotated[str, _eg("The publisher's id of the event, unique within the tenant.", "evt_01h2xcejqtf2n")]
+    tenant_id: Annotated[str, _eg("The tenant that the event is addressed to.", "acme")]
+    topic: Annotated[str, _eg("The topic; empty when the event has none.", "order.shipped")]
+    time: Annotated[datetime, _eg("When it happened.", "2024-01-01T00:00:00Z")]
+    eligible_for_retry: Annotated[bool, Field(description="Whether failed deliveries are retried by themselves.")]
+    metadata: Annotated[TextMap | None, _eg("What travels beside the data.", {"source": "shop"})]
+
+
+class Event(_EventParts):
+    """Something that happened on the platform."""
+
+    matched_destination_ids: Annotated[list[str], _eg("The destinations that it was routed to.", ["des_1"])]
+    data: Annotated[Json, _eg("The payload, byte for byte as it was published.", {"order": 42})]
+
+
+class Skip(_Model):
+    """A destination that did not get the event."""
+
+    destination_id: str
+    reason: Annotated[
+        Literal["not_addressed", "disabled", "topic", "filter"], Field(description="What kept it from it.")
+    ]
+    detail: Annotated[str | None, Field(description="For a filter: the clause that failed.")]
+
+
+class EventWithSkips(Event):
+    skipped: Annotated[list[Skip], Field(description="The tenant's other destinations, and why they did not get it.")]
+
+
+class EventPage(_Model):
+    models: list[Event]
+    pagination: Pagination
+
+
+class EventOfAttempt(_EventParts):
+    destination_id: Annotated[str, _eg("The destination of this attempt.", "des_1")]
+    data: Annotated[Json, Field(default_factory=dict, description="With `include=event.data`: the payload.")]
+
+
+class Attempt(_Model):
+    """One try to hand an event to a destination."""
+
+    id: Annotated[str, _eg("The attempt's id.", "atm_01h2xcejqtf2n")]
+    tenant_id: Annotated[str, _eg("Whose event it was.", "acme")]
+    status: Annotated[Literal["success", "failed"], Field(description="What came of it.")]
+    time: Annotated[datetime, _eg("When it began.", "2024-01-01T00:00:05Z")]
+    code: Annotated[str, _eg("The destination's status, or the name of a failure such as `timeout`.", "200")]
+    detail: Annotated[str | None, Field(description="What went wrong, as a sentence; null after a success.")]
+    attempt_number: Annotated[int, _eg("1 for the first try, counting manual ones.", 1)]
+    manual: Annotated[bool, Field(description="Whether somebody asked for it.")]
+    destination_type: Annotated[str, _eg("The destination's type.", "webhook")]
+    event_id: Annotated[str, _eg("The event.", "evt_01h2xcejqtf2n")]
+    destination_id: Annotated[str, _eg("The destination.", "des_1")]
+    latency_ms: Annotated[int, _eg("How long it took, in milliseconds.", 87)]
+    response_data: Annotated[
+        Json | None, Field(default=None, description="With `include=response_data`: what the destination answered.")
+    ]
+    request_data: Annotated[Json | None, Field(default=None, description="With `include=request_data`: what was sent.")]
+    event: Annotated[
+        EventOfAttempt | None, Field(default=None, description="With `include=event` or `include=event.data`.")
+    ]
+    destination: Annotated[Json, Field(default_factory=dict, description="With `include=destination`.")]
+
+
+class AttemptPage(_Model):
+    models: list[Attempt]
+    pagination: Pagination
+
+
+class RetryRequest(_Model):
+    event_id: Annotated[str, _eg("The event to send again.", "evt_01h2xcejqtf2n")]
+    destination_id: Annotated[str, _eg("Where to.", "des_1")]
+    tenant_id: Annotated[
+        str | None,
+        Field(
+            default=None,
+            description="Whose event it is. Without it the newest event of that id is taken. Ignored with a token.",
+        ),
+    ]
+
+
+class FieldOption(_Model):
+    label: str
+    value: str
+
+
+class FieldSchema(_Model):
+    """A value that a customer fills in. What does not apply is left out."""
+
+    key: Annotated[str, _eg("Its name in `config` or `credentials`.", "url")]
+    type: Annotated[
+        Literal["text", "checkbox", "key_value_map", "select", "number"], Field(description="How to draw it.")
+    ]
+    label: str
+    description: str
+    required: bool
+    sensitive: Annotated[bool, Field(description="Whether it is masked in answers.")]
+    read_only: Annotated[bool, Field(default=False, description="Whether only the server sets it.")]
+    advanced: Annotated[bool, Field(default=False, description="Whether a form folds it away.")]
+    default: Annotated[str | None, Field(default=None)]
+    placeholder: Annotated[str | None, Field(default=None)]
+    minlength: Annotated[int | None, Field(default=None)]
+    maxlength: Annotated[int | None, Field(default=None)]
+    pattern: Annotated[str | None, Field(default=None, description="A pattern for the whole value, as in HTML.")]
+    pattern_hint: Annotated[str | None, Field(default=None, description="What the pattern means.")]
+    options: Annotated[list[FieldOption], Field(default_factory=list, description="The choices of a select.")]
+
+
+class DestinationTypeSchema(_Model):
+    """A kind of destination: what it is called and what a customer fills in."""
+
+    type: Annotated[str, _eg("The name of the type.", "webhook")]
+    label: Annotated[str, _eg("Its name for people.", "Webhook")]
+    description: str
+    icon: Annotated[str, Field(description="An SVG image.")]
+    instructions: Annotated[str, Field(description="How to set it up, in Markdown.")]
+    config_fields: list[FieldSchema]
+    credential_fields: list[FieldSchema]
+
+
+class ApiKey(_Model):
+    id: Annotated[str, _eg("The key's id.", "key_x1")]
+    name: Annotated[str, _eg("What it is for.", "ci")]
+    hint: Annotated[str, _eg("How the key begins.", "wpk_7f3k")]
+    created_at: datetime
+
+
+class NewApiKey(ApiKey):
+    key: Annotated[str, Field(description="The key itself. It is shown now and never again.")]
+
+
+class ApiKeyCreate(_Model):
+    name: Annotated[str, Field(min_length=1, max_length=100, description="What it is for; unique.", examples=["ci"])]
+
+
+class Worker(_Model):
+    status: Literal["healthy", "failed"]
+
+
+class Health(_Model):
+    status: Literal["healthy", "failed"]
+    timestamp: datetime
+    workers: dict[str, Worker]
+
+
+class PublishRequest(_Model):
+    """An event to accept."""
+
+    tenant_id: Annotated[str, _eg("The tenant it is addressed to.", "acme")]
+    data: Annotated[Json, _eg("The payload; it is delivered byte for byte.", {"order": 42})]
+    id: Annotated[
+        str | None,
+        Field(default=None, description="Your id, unique within the tenant: a second publish changes nothing."),
+    ]
+    topic: Annotated[
+        str | None,
+        Field(
+            default=None,
+            description="What it is about; one of the catalogue if there is one.",
+            examples=["order.shipped"],
+        ),
+    ]
+    destination_id: Annotated[
+        str | None, Field(default=None, description="Only this destination, if its topics and filter let it through.")
+    ]
+    eligible_for_retry: Annotated[bool | None, Field(default=True, description="Whether to retry failed deliveries.")]
+    time: Annotated[datetime | None, Field(default=None, description="When it happened; now by default.")]
+    metadata: Annotated[TextMap | None, Field(default=None, description="What travels beside the data, as headers.")]
+
+
+class PublishResponse(_Model):
+    id: Annotated[str, _eg("The event's id.", "evt_01h2xcejqtf2n")]
+    duplicate: Annotated[bool, Field(description="Whether an event of this id was there already.")]
+    destination_ids: Annotated[list[str], _eg("The destinations that get it.", ["des_1"])]
+
+
+class BatchRequest(_Model):
+    """Events to accept together: all of them or none. A bare array of events is understood too."""
+
+    events: Annotated[list[PublishRequest], Field(min_length=1)]
+
+
+class BatchResponse(_Model):
+    results: Annotated[list[PublishResponse], Field(description="One for each event, in the same order.")]

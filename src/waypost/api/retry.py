@@ -1,0 +1,54 @@
+"""Sending an event again by hand (specification, section 4.2.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from waypost.api import describe as doc
+from waypost.api.answers import answer
+from waypost.api.auth import BackendOf, Caller
+from waypost.api.body import Body
+from waypost.core.errors import Invalid
+from waypost.flow.access import TenantUser
+
+router = APIRouter(tags=["Retry"])
+
+_REQUIRED = ("event_id", "destination_id")
+
+
+@router.post(
+    "/retry",
+    operation_id="retryEvent",
+    summary="Send an event again",
+    status_code=202,
+    responses={202: doc.returns("Success"), **doc.errors(400, 404, 413, 422)},
+    openapi_extra=doc.operation(doc.ANYONE, body="RetryRequest"),
+)
+async def retry(caller: Caller, body: Body, backend: BackendOf) -> Response:
+    """One more attempt, now, whatever became of the earlier ones.
+
+    It takes the place of a scheduled retry; if it fails, the schedule goes on from where it was. The destination has to
+    be enabled and to take the event's topic.
+    """
+    event_id, destination_id, tenant_id = _read(body)
+    if isinstance(caller, TenantUser):
+        tenant_id = caller.tenant_id
+    await backend.retry(event_id, destination_id, tenant_id)
+    return answer({"success": True}, 202)
+
+
+def _read(body: Any) -> tuple[str, str, str | None]:
+    if not isinstance(body, dict):
+        raise Invalid(["the body must be a JSON object"])
+    problems = [f"{name} is required" for name in _REQUIRED if body.get(name) in (None, "")]
+    problems += [
+        f"{name} must be text"
+        for name in (*_REQUIRED, "tenant_id")
+        if body.get(name) is not None and not isinstance(body[name], str)
+    ]
+    if problems:
+        raise Invalid(problems)
+    return body["event_id"], body["destination_id"], body.get("tenant_id")

@@ -1,0 +1,16 @@
+"""Whose records a caller sees: a tenant its own, whatever it asks for; the operator everybody's, or those named."""
+
+from __future__ import annotations
+
+from waypost.api.query import Query
+from waypost.flow.access import Identity, TenantUser
+
+
+def tenants_in_view(caller: Identity, query: Query) -> tuple[str, ...]:
+    """The tenants to look in; empty for all of them."""
+    return (caller.tenant_id,) if isinstance(caller, TenantUser) else query.many("tenant_id")
+
+
+def one_tenant_in_view(caller: Identity, query: Query) -> str | None:
+    """The tenant to look in; None for all of them."""
+    return caller.tenant_id if isinstance(caller, TenantUser) else query.one("tenant_id")

@@ -1,0 +1,129 @@
+"""A whole API over the real store, with a caller for each kind of credential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import msgspec
+from fastapi import FastAPI
+from msgspec import structs
+
+from tests.flow.samples import letterbox, registry, tools
+from tests.store import builders
+from waypost.api.app import create_app
+from waypost.api.backend import Backend
+from waypost.connect.registry import Registry
+from waypost.core.model import SECOND, Destination, Event, Micros
+from waypost.flow import clock
+from waypost.flow.access import Access
+from waypost.flow.manage import Manager
+from waypost.flow.replay import Replayer
+from waypost.settings import Settings
+from waypost.store.sqlite import SqliteStore
+
+API = "/api/v1"
+ADMIN_KEY = "the-operators-key"
+JWT_SECRET = b"a secret of the tests, long enough for HS256"
+NOW: Micros = builders.NOW
+
+
+class Caller:
+    """Calls the API with one credential and answers with what came back."""
+
+    def __init__(self, app: FastAPI, credential: str | None) -> None:
+        headers = {} if credential is None else {"authorization": f"Bearer {credential}"}
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://waypost.example", headers=headers)
+
+    async def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return await self.http.request(method, path if path.startswith("/api/") else API + path, **options)
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self("GET", path, **options)
+
+    async def put(self, path: str, **options: Any) -> httpx.Response:
+        return await self("PUT", path, **options)
+
+    async def post(self, path: str, **options: Any) -> httpx.Response:
+        return await self("POST", path, **options)
+
+    async def patch(self, path: str, **options: Any) -> httpx.Response:
+        return await self("PATCH", path, **options)
+
+    async def delete(self, path: str, **options: Any) -> httpx.Response:
+        return await self("DELETE", path, **options)
+
+
+class World:
+    """The tenants `acme` and `zeta`, the operator, and means to put events and attempts on record."""
+
+    def __init__(self, store: SqliteStore, *, types: Registry | None = None, **settings: Any) -> None:
+        self.store = store
+        types = types or registry()
+        self.now = NOW
+        self.workers = {"deliver": True, "sweep": True}
+        self.rung: list[int] = []
+        self.settings = Settings(**settings)
+        self.access = Access(store, jwt_secret=JWT_SECRET, jwt_lifetime=60.0, now=clock.now, fixed_key=ADMIN_KEY)
+        self.manager = Manager(
+            store,
+            types,
+            tools(),
+            topics=self.settings.topics,
+            max_destinations=self.settings.max_destinations_per_tenant,
+            changed=lambda _tenant_id: None,
+            now=lambda: self.now,
+        )
+        self.backend = Backend(
+            store=store,
+            manager=self.manager,
+            access=self.access,
+            registry=types,
+            settings=self.settings,
+            retry=Replayer(store, lambda no, _due: self.rung.append(no)).retry,
+            health=lambda: self.workers,
+            metrics=lambda: b"waypost_up 1\n",
+        )
+        self.app = create_app(self.backend)
+        self.admin = Caller(self.app, ADMIN_KEY)
+        self.acme = Caller(self.app, self.access.mint("acme"))
+        self.zeta = Caller(self.app, self.access.mint("zeta"))
+        self.nobody = Caller(self.app, None)
+        self._sequence = clock.Sequence(node=2, clock=lambda: self.now)
+
+    async def populate(self) -> None:
+        for tenant_id in ("acme", "zeta"):
+            await self.manager.put_tenant(tenant_id)
+
+    async def destination(self, tenant_id: str = "acme", **changes: Any) -> Destination:
+        return await self.manager.create(tenant_id, letterbox(**changes), by_tenant=False)
+
+    async def event(self, *matched: Destination, tenant_id: str = "acme", **changes: Any) -> Event:
+        """An accepted event; each one happens a second after the one before."""
+        self.now += SECOND
+        seq = self._sequence.next()
+        made = structs.replace(
+            Event(seq=seq, id=f"evt_{seq}", tenant_id=tenant_id, topic="order.created", time=self.now, data=b"{}"),
+            **changes,
+        )
+        await self.store.accept(builders.publication(made, *matched))
+        return made
+
+    async def attempt(self, event: Event, to: Destination, *, number: int = 1, **outcome: Any) -> int:
+        """A recorded attempt; its number in time."""
+        self.now += SECOND
+        delivery = builders.delivery(event, to, attempt=number)
+        came = builders.outcome(**{"started_at": self.now} | outcome)
+        result = structs.replace(builders.result(delivery, came), seq=self._sequence.next(), destination_type=to.type)
+        assert await self.store.record(result)
+        return result.seq
+
+
+def error(response: httpx.Response) -> tuple[int, str, Any]:
+    """The parts of an error, whose shape is checked."""
+    body = msgspec.json.decode(response.content)
+    assert set(body) in ({"status", "message"}, {"status", "message", "data"}), body
+    assert body["status"] == response.status_code
+    assert response.headers["content-type"] == "application/json"
+    return body["status"], body["message"], body.get("data")

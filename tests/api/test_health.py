@@ -1,0 +1,33 @@
+"""Health and metrics."""
+
+from __future__ import annotations
+
+import pytest
+
+from waypost.core import times
+
+from .kit import World, error
+
+
+@pytest.mark.parametrize("path", ["/api/v1/healthz", "/healthz"])
+async def test_health_is_open_and_says_which_worker_failed(world: World, path: str) -> None:
+    well = await world.nobody.http.get(path)
+    assert well.status_code == 200
+    assert times.parse(well.json()["timestamp"]) is not None
+    assert well.json() | {"timestamp": ""} == {
+        "status": "healthy",
+        "timestamp": "",
+        "workers": {"deliver": {"status": "healthy"}, "sweep": {"status": "healthy"}},
+    }
+    world.workers["sweep"] = False
+    ill = await world.nobody.http.get(path)
+    assert ill.status_code == 503
+    assert (ill.json()["status"], ill.json()["workers"]["sweep"]) == ("failed", {"status": "failed"})
+
+
+async def test_metrics_are_served_unless_switched_off(world: World) -> None:
+    answer = await world.nobody.http.get("/metrics")
+    assert (answer.status_code, answer.content) == (200, b"waypost_up 1\n")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    silent = World(world.store, metrics=False)
+    assert error(await silent.nobody.http.get("/metrics")) == (404, "not found", None)

@@ -1,0 +1,200 @@
+"""No credential reaches further than it should: every route with every kind of caller.
+
+The routes are read from the app. A new one fails here until it is said what each caller may expect of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from tests.flow.samples import letterbox
+from waypost.core import ids
+
+from .kit import API, Caller, World, error
+
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/docs"),
+    ("GET", "/docs/assets/{name}"),
+    ("GET", f"{API}/healthz"),
+}
+"""Routes without credentials: they tell nothing about any tenant."""
+
+ADMIN_ONLY = {
+    ("PUT", f"{API}/tenants/{{tenant_id}}"),
+    ("DELETE", f"{API}/tenants/{{tenant_id}}"),
+    ("GET", f"{API}/tenants/{{tenant_id}}/token"),
+    ("GET", f"{API}/tenants/{{tenant_id}}/portal"),
+    ("GET", f"{API}/api-keys"),
+    ("POST", f"{API}/api-keys"),
+    ("DELETE", f"{API}/api-keys/{{key_id}}"),
+}
+
+_HOME = f"{API}/tenants/{{tenant_id}}/destinations"
+IN_A_TENANT = {
+    ("GET", f"{API}/tenants/{{tenant_id}}"),
+    ("GET", _HOME),
+    ("POST", _HOME),
+    ("GET", f"{_HOME}/{{destination_id}}"),
+    ("PATCH", f"{_HOME}/{{destination_id}}"),
+    ("DELETE", f"{_HOME}/{{destination_id}}"),
+    ("PUT", f"{_HOME}/{{destination_id}}/enable"),
+    ("PUT", f"{_HOME}/{{destination_id}}/disable"),
+    ("GET", f"{_HOME}/{{destination_id}}/attempts"),
+    ("GET", f"{_HOME}/{{destination_id}}/attempts/{{attempt_id}}"),
+}
+"""Routes below a tenant: only that tenant and the operator."""
+
+OWN_ONLY = {
+    ("GET", f"{API}/tenants"),
+    ("GET", f"{API}/events"),
+    ("GET", f"{API}/attempts"),
+}
+"""Lists that a tenant sees its own part of."""
+
+OWN_ONE = {
+    ("GET", f"{API}/events/{{event_id}}"),
+    ("GET", f"{API}/attempts/{{attempt_id}}"),
+    ("POST", f"{API}/retry"),
+}
+"""Single things that do not exist for other tenants."""
+
+FOR_ALL = {
+    ("GET", f"{API}/topics"),
+    ("GET", f"{API}/destination-types"),
+    ("GET", f"{API}/destination-types/{{type}}"),
+}
+"""The same for every caller."""
+
+GUARDED = ADMIN_ONLY | IN_A_TENANT | OWN_ONLY | OWN_ONE | FOR_ALL
+
+
+def routes_of(app: FastAPI) -> set[tuple[str, str]]:
+    contexts = iter_route_contexts(app.routes)
+    return {(method, str(context.path)) for context in contexts for method in context.methods or ()}
+
+
+class Filled:
+    """A world in which acme has one of everything."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.values: dict[str, str] = {}
+
+    async def fill(self) -> None:
+        to = await self.world.destination(id="ours")
+        event = await self.world.event(to, id="our-event")
+        attempt = await self.world.attempt(event, to)
+        key = await self.world.access.add_key("ours")
+        self.values = {
+            "tenant_id": "acme",
+            "destination_id": "ours",
+            "event_id": "our-event",
+            "attempt_id": ids.encode("atm", attempt),
+            "key_id": key.key.id,
+            "type": "letterbox",
+            "name": "rapidoc-min.js",
+        }
+
+    async def call(self, caller: Caller, route: tuple[str, str]) -> Any:
+        method, path = route
+        bodies: dict[str, Any] = {
+            "/retry": {"event_id": "our-event", "destination_id": "ours"},
+            "/api-keys": {"name": "another"},
+            "/destinations": letterbox(),
+        }
+        body: dict[str, Any] = next((body for end, body in bodies.items() if path.endswith(end)), {})
+        options: dict[str, Any] = {} if method in {"GET", "DELETE"} else {"json": body}
+        return await caller.http.request(method, path.format_map(self.values), **options)
+
+
+@pytest.fixture
+async def filled(world: World) -> Filled:
+    made = Filled(world)
+    await made.fill()
+    return made
+
+
+async def test_every_route_has_its_case(world: World) -> None:
+    assert routes_of(world.app) == GUARDED | OPEN
+
+
+@pytest.mark.parametrize("route", sorted(OPEN), ids=" ".join)
+async def test_open_routes_need_no_credentials(filled: Filled, route: tuple[str, str]) -> None:
+    assert (await filled.call(filled.world.nobody, route)).status_code == 200
+
+
+async def test_nobody_gets_nowhere(filled: Filled) -> None:
+    strangers = [filled.world.nobody, Caller(filled.world.app, "wrong"), Caller(filled.world.app, "a.b.c")]
+    for route in sorted(GUARDED):
+        for stranger in strangers:
+            answer = await filled.call(stranger, route)
+            assert error(answer)[0] == 401, route
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_token_of_a_deleted_tenant_gets_nowhere(filled: Filled) -> None:
+    ghost = Caller(filled.world.app, filled.world.access.mint("ghost"))
+    filled.values["tenant_id"] = "ghost"
+    for route in sorted(GUARDED - ADMIN_ONLY):
+        assert error(await filled.call(ghost, route))[0] == 401, route
+    for route in sorted(ADMIN_ONLY):
+        assert error(await filled.call(ghost, route))[0] == 403, route
+
+
+async def test_a_token_is_not_enough_for_the_operators_routes(filled: Filled) -> None:
+    for route in sorted(ADMIN_ONLY):
+        for caller in (filled.world.acme, filled.world.zeta):
+            assert error(await filled.call(caller, route))[0] == 403, route
+    assert (await filled.world.store.tenant("acme")) is not None
+
+
+async def test_another_tenants_routes_are_forbidden(filled: Filled) -> None:
+    before = await filled.world.store.destinations("acme")
+    for tenant_id in ("acme", "unknown"):
+        filled.values["tenant_id"] = tenant_id
+        for route in sorted(IN_A_TENANT):
+            assert error(await filled.call(filled.world.zeta, route))[0] == 403, route
+    assert await filled.world.store.destinations("acme") == before
+
+
+async def test_anothers_things_are_not_reached_through_ones_own_routes(filled: Filled) -> None:
+    filled.values["tenant_id"] = "zeta"
+    with_id = sorted(route for route in IN_A_TENANT if "{destination_id}" in route[1])
+    for route in with_id:
+        assert error(await filled.call(filled.world.zeta, route))[0] == 404, route
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?tenant_id=acme", "?tenant_id[]=acme", "?tenant_id[0]=acme", "?destination_id=ours"]
+)
+async def test_lists_hold_nothing_of_others(filled: Filled, query: str) -> None:
+    for method, path in sorted(OWN_ONLY):
+        answer = await filled.world.zeta(method, path + query)
+        assert answer.status_code == 200
+        assert b"acme" not in answer.content
+        assert b"our" not in answer.content
+
+
+async def test_single_things_of_others_do_not_exist(filled: Filled) -> None:
+    for method, path in sorted(OWN_ONE):
+        filled.values["tenant_id"] = "acme"
+        assert error(await filled.call(filled.world.zeta, (method, path)))[0] == 404, path
+        if method == "GET":
+            answer = await filled.world.zeta(method, path.format_map(filled.values) + "?tenant_id=acme")
+            assert error(answer)[0] == 404, path
+    assert filled.world.rung == []
+
+
+async def test_the_tenant_itself_and_the_operator_get_through(filled: Filled) -> None:
+    last = ("DELETE", f"{_HOME}/{{destination_id}}")
+    for route in [*sorted((IN_A_TENANT | OWN_ONLY | OWN_ONE | FOR_ALL) - {last}), last]:
+        for caller in (filled.world.admin, filled.world.acme) if route != last else (filled.world.acme,):
+            answer = await filled.call(caller, route)
+            assert answer.status_code in {200, 201, 202}, (route, answer.text)

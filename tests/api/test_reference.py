@@ -1,0 +1,152 @@
+"""The API's description and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from tests.flow.samples import letterbox
+
+from .kit import API, World, error
+from .test_isolation import GUARDED, OPEN
+
+PUBLISHING = {("POST", f"{API}/publish"), ("POST", f"{API}/publish/batch")}
+
+
+@pytest.fixture
+async def document(world: World) -> dict[str, Any]:
+    answer = await world.nobody.http.get("/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    read: dict[str, Any] = answer.json()
+    return read
+
+
+def operations(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method.upper(), path): operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def test_every_route_is_described_and_publishing_too(document: dict[str, Any]) -> None:
+    expected = GUARDED | PUBLISHING | {route for route in OPEN if route[1].startswith(API)}
+    assert set(operations(document)) == expected
+    assert document["openapi"].startswith("3.1")
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
+    assert not named & {"HTTPValidationError", "ValidationError"}
+    unused = set(document["components"]["schemas"]) - named
+    assert unused == set()
+
+
+def test_every_operation_is_explained(document: dict[str, Any]) -> None:
+    found = operations(document)
+    tags = {tag["name"] for tag in document["tags"]}
+    for route, operation in found.items():
+        assert operation["summary"], route
+        assert len(operation["description"]) > 5, route
+        assert set(operation["tags"]) <= tags, route
+        assert all(parameter["description"] for parameter in operation.get("parameters", [])), route
+        assert all(answer["description"] for answer in operation["responses"].values()), route
+    assert len({operation["operationId"] for operation in found.values()}) == len(found)
+
+
+def test_who_may_call_is_said(document: dict[str, Any]) -> None:
+    for route, operation in operations(document).items():
+        schemes = {name for alternative in operation["security"] for name in alternative}
+        if route in OPEN:
+            assert schemes == set()
+        elif (403 in map(int, operation["responses"])) and "TenantJwt" not in schemes:
+            assert schemes == {"AdminApiKey"}
+        else:
+            assert schemes == {"AdminApiKey", "TenantJwt"}
+    assert set(document["components"]["securitySchemes"]) == {"AdminApiKey", "TenantJwt"}
+
+
+def test_errors_have_one_shape(document: dict[str, Any]) -> None:
+    for route, operation in operations(document).items():
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and "healthz" not in route[1]:
+                assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/Error"), route
+
+
+def test_destinations_are_told_apart_by_type(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for union in ("Destination", "DestinationCreate"):
+        mapping = schemas[union]["discriminator"]["mapping"]
+        assert mapping == {
+            "letterbox": f"#/components/schemas/{union}Letterbox",
+            "pigeon": f"#/components/schemas/{union}Pigeon",
+        }
+        assert [item["$ref"] for item in schemas[union]["oneOf"]] == list(mapping.values())
+    create = schemas["DestinationCreatePigeon"]
+    assert create["required"] == ["type", "topics", "config", "credentials"]
+    assert create["properties"]["config"]["required"] == ["loft"]
+    fields = schemas["DestinationCreateLetterbox"]["properties"]["config"]["properties"]
+    assert fields["address"]["minLength"] == 3
+    assert fields["zip"]["pattern"] == "^(?:[0-9]{5})$"
+    assert fields["size"]["enum"] == ["s", "l"]
+    assert fields["express"]["anyOf"][1] == {"type": "boolean"}
+
+
+async def test_answers_have_the_fields_that_are_described(world: World, document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    to = await world.destination()
+    event = await world.event(to)
+    await world.attempt(event, to)
+    include = "include=event.data&include=response_data&include=request_data&include=destination"
+    seen = {
+        "Tenant": (await world.admin.get("/tenants/acme")).json(),
+        "TenantPage": (await world.admin.get("/tenants")).json(),
+        "EventWithSkips": (await world.admin.get(f"/events/{event.id}")).json(),
+        "Event": (await world.admin.get("/events")).json()["models"][0],
+        "Attempt": (await world.admin.get(f"/attempts?{include}")).json()["models"][0],
+        "Pagination": (await world.admin.get("/attempts")).json()["pagination"],
+        "TenantToken": (await world.admin.get("/tenants/acme/token")).json(),
+        "PortalLink": (await world.admin.get("/tenants/acme/portal")).json(),
+        "NewApiKey": (await world.admin.post("/api-keys", json={"name": "ci"})).json(),
+        "Health": (await world.admin.get("/healthz")).json(),
+    }
+    for name, shown in seen.items():
+        assert set(shown) == set(schemas[name]["properties"]), name
+    shown = (await world.acme.post("/tenants/acme/destinations", json=letterbox())).json()
+    assert set(shown) <= set(schemas["DestinationLetterbox"]["properties"])
+    assert set(shown) >= set(schemas["DestinationLetterbox"]["required"])
+
+
+async def test_the_page_loads_nothing_from_elsewhere(world: World) -> None:
+    page = await world.nobody.http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "http" not in policy
+    links = re.findall(r'(?:src|href|spec-url)="([^"]+)"', page.text)
+    assert links
+    for link in links:
+        assert link.startswith(("/", "data:"))
+        if link.startswith("/"):
+            assert (await world.nobody.http.get(link)).status_code == 200
+    assert not re.findall(r"<script(?![^>]*src=)", page.text)
+
+
+async def test_the_renderer_is_served_once_per_version(world: World) -> None:
+    first = await world.nobody.http.get("/docs/assets/rapidoc-min.js")
+    assert first.headers["content-type"].startswith("text/javascript")
+    assert len(first.content) > 100_000
+    again = await world.nobody.http.get("/docs/assets/rapidoc-min.js", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert error(await world.nobody.http.get("/docs/assets/rapidoc-min.LICENSE.txt"))[0] == 404
+
+
+def test_the_renderers_licence_lies_beside_it() -> None:
+    licence = resources.files("waypost.api").joinpath("assets", "rapidoc-min.LICENSE.txt").read_text()
+    assert licence.startswith("MIT License")
