@@ -8,132 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import structs
 
-from tests.store.builders import destination
-from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
-from waypost.connect.registry import Registry
+from tests.flow.house import FAST, House, Receivers
+from waypost.connect.connector import Message
 from waypost.core.errors import BadRequest, DeliveryError, NotFound
-from waypost.core.model import DeliveryState, Destination, Event
+from waypost.core.model import DeliveryState
 from waypost.core.retry import RetryOverrides, RetryPolicy
 from waypost.flow import clock
-from waypost.flow.deliver import Bounds, Dispatcher
-from waypost.flow.directory import Directory
-from waypost.flow.publish import Publisher
-from waypost.flow.replay import Replayer
-from waypost.net.guard import AddressGuard
-from waypost.net.http import HttpClient, HttpSettings
-from waypost.net.resolve import SystemResolver
-from waypost.observe.metrics import PrometheusMetrics
-from waypost.store.base import Accepted, AttemptQuery, Page, Publication, StoredAttempt
-from waypost.store.sqlite import SqliteStore
-from waypost.store.vault import Vault
-
-FAST = RetryPolicy(schedule=(0.01, 0.01, 0.01), jitter=0)
-
-
-class Receivers:
-    """What the scripted destinations saw, and how they behave: by destination id, else everything succeeds."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, Message]] = []
-        self.behaviour: dict[str, Callable[[Message], Any]] = {}
-        self.opened: list[Destination] = []
-        self.closed: list[Destination] = []
-
-    def ids(self, of: str) -> list[str]:
-        return [message.event.id for name, message in self.seen if name == of]
-
-
-def scripted(receivers: Receivers) -> type[DestinationType]:
-    class ScriptedConnection:
-        def __init__(self, to: Destination) -> None:
-            self._to = to
-
-        async def send(self, message: Message) -> Receipt:
-            receivers.seen.append((self._to.id, message))
-            came = receivers.behaviour.get(self._to.id, lambda _: None)(message)
-            if asyncio.iscoroutine(came):
-                await came
-            return Receipt(code="ack", response={"secret": self._to.credentials["secret"]})
-
-        async def verify(self) -> None:
-            pass
-
-        async def close(self) -> None:
-            receivers.closed.append(self._to)
-
-    class Scripted(DestinationType):
-        type = "webhook"
-        label = description = icon = instructions = "scripted"
-
-        def target(self, destination: Destination) -> tuple[str, str | None]:
-            return destination.id, None
-
-        async def connect(self, destination: Destination, tools: Tools) -> Connection:
-            receivers.opened.append(destination)
-            return ScriptedConnection(destination)
-
-    return Scripted
-
-
-class House:
-    def __init__(self, folder: Path, receivers: Receivers, bounds: Bounds, policy: RetryPolicy) -> None:
-        guard, resolver = AddressGuard(), SystemResolver()
-        tools = Tools(http=HttpClient(HttpSettings(), resolver, guard), guard=guard, resolver=resolver, options={})
-        self.receivers = receivers
-        self.sequence = clock.Sequence()
-        self.metrics = PrometheusMetrics()
-        self.store = SqliteStore(folder / "waypost.db", Vault([bytes(32)]), clock=clock.now)
-        registry = Registry(iter([scripted(receivers)]))
-        self.dispatcher = Dispatcher(
-            self.store, registry, tools, policy, self.metrics, self.sequence, bounds=bounds, log_events=False
-        )
-        self.directory = Directory(self.store, lambda _: None)
-        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, log_events=False)
-        self.replayer = Replayer(self.store, self.dispatcher.ring)
-
-    async def start(self) -> None:
-        await self.store.open()
-        await self.store.put_tenant("acme", None, now=clock.now())
-        await self.dispatcher.start()
-
-    async def close(self) -> None:
-        await self.dispatcher.close()
-        await self.store.close()
-
-    async def add(self, name: str = "des_1", tenant: str = "acme", **changes: Any) -> Destination:
-        await self.store.put_tenant(tenant, None, now=clock.now())
-        added = await self.store.add_destination(destination(tenant, name, **changes), limit=1000)
-        self.directory.forget(tenant)
-        return added
-
-    async def change(self, old: Destination, **changes: Any) -> Destination:
-        changed = await self.store.replace_destination(structs.replace(old, **changes))
-        assert changed is not None
-        self.directory.forget(old.tenant_id)
-        self.dispatcher.changed(old.tenant_id)
-        return changed
-
-    async def publish(self, tenant: str = "acme", **changes: Any) -> Event:
-        seq = self.sequence.next()
-        new = Event(seq=seq, id=f"evt_{seq}", tenant_id=tenant, topic="order.created", time=clock.now(), data=b"{}")
-        new = structs.replace(new, **changes)
-        await self.publisher.publish(new)
-        return new
-
-    async def attempts(self, of: Event) -> list[StoredAttempt]:
-        """Oldest first."""
-        found = await self.store.attempts(AttemptQuery(event_ids=(of.id,)), Page(limit=100))
-        return list(found.items)[::-1]
-
-    async def state(self, of: Event, to: Destination) -> DeliveryState:
-        return (await self.store.delivery_states(of.seq))[to.id]
-
-    async def until(self, of: Event, to: Destination, state: DeliveryState) -> None:
-        async with asyncio.timeout(10):
-            while await self.state(of, to) is not state:
-                await asyncio.sleep(0.005)
+from waypost.flow.deliver import Bounds
+from waypost.store.base import Accepted, Publication
 
 
 @pytest.fixture
