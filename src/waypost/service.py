@@ -30,12 +30,14 @@ from waypost.flow.access import Access, Admin
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
 from waypost.flow.manage import Manager
+from waypost.flow.probe import Prober
 from waypost.flow.publish import Publisher
 from waypost.flow.replay import Replayer
 from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
 from waypost.net.resolve import GuardedResolver, SystemResolver
+from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
@@ -47,7 +49,7 @@ _SWITCH_INTERVAL = 0.001
 class Service:
     """Everything that runs in one process, wired together. `running()` starts and ends it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, journal: Journal) -> None:
         self.settings = settings
         self.metrics: Metrics = PrometheusMetrics() if settings.metrics else NullMetrics()
         vault = vault_of(settings)
@@ -71,10 +73,10 @@ class Service:
             self.metrics,
             sequence,
             bounds=bounds_of(settings),
-            log_events=settings.log_events,
+            journal=journal,
         )
         self.directory = Directory(self.store, _compiled_filter)
-        publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, log_events=settings.log_events)
+        publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal)
         self.manager = Manager(
             self.store,
             self.registry,
@@ -93,6 +95,9 @@ class Service:
             fixed_key=settings.api_key.get_secret_value() if settings.api_key else None,
         )
         self.replayer = Replayer(self.store, self.dispatcher.ring)
+        self.prober = Prober(
+            self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.webhook_timeout
+        )
         catalogue = frozenset(settings.topics)
         self._publish = PublishEndpoint(
             publisher,
@@ -115,6 +120,7 @@ class Service:
                 access=self.access,
                 registry=self.registry,
                 retry=self.replayer.retry,
+                probe=self.prober,
                 health=self.health,
                 metrics=self.metrics.exposition,
             )
@@ -245,12 +251,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, ready: Callable[[Service, str, str | None], None]) -> None:
+async def serve(settings: Settings, journal: Journal, ready: Callable[[Service, str, str | None], None]) -> None:
     """Run until SIGINT or SIGTERM. `ready` hears the service, its URL and the first admin key, if one was made now.
 
     Raises SettingsError when it cannot start.
     """
-    service = Service(settings)
+    service = Service(settings, journal)
     listening = _listen(settings)
     with contextlib.closing(listening):
         async with service.running():

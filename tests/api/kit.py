@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from waypost.core.model import SECOND, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.access import Access
 from waypost.flow.manage import Manager
+from waypost.flow.probe import Prober
 from waypost.flow.replay import Replayer
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
@@ -82,6 +84,7 @@ class World:
             registry=types,
             settings=self.settings,
             retry=Replayer(store, lambda no, _due: self.rung.append(no)).retry,
+            probe=Prober(store, types, tools(), self, self.next_seq, timeout=0.05),
             health=lambda: self.workers,
             metrics=lambda: b"waypost_up 1\n",
         )
@@ -91,6 +94,20 @@ class World:
         self.zeta = Caller(self.app, self.access.mint("zeta"))
         self.nobody = Caller(self.app, None)
         self._sequence = clock.Sequence(node=2, clock=lambda: self.now)
+
+    # a deliverer that delivers nothing
+
+    def admit(self, matched: Sequence[Destination]) -> Micros | None:
+        return None
+
+    def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
+        raise AssertionError("nothing was admitted")
+
+    def ring(self, destination_no: int, due: Micros) -> None:
+        self.rung.append(destination_no)
+
+    def next_seq(self) -> int:
+        return self._sequence.next()
 
     async def populate(self) -> None:
         for tenant_id in ("acme", "zeta"):

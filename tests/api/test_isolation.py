@@ -46,6 +46,8 @@ IN_A_TENANT = {
     ("DELETE", f"{_HOME}/{{destination_id}}"),
     ("PUT", f"{_HOME}/{{destination_id}}/enable"),
     ("PUT", f"{_HOME}/{{destination_id}}/disable"),
+    ("POST", f"{_HOME}/{{destination_id}}/verify"),
+    ("POST", f"{_HOME}/{{destination_id}}/test"),
     ("GET", f"{_HOME}/{{destination_id}}/attempts"),
     ("GET", f"{_HOME}/{{destination_id}}/attempts/{{attempt_id}}"),
 }

@@ -22,6 +22,7 @@ from waypost.flow.replay import Replayer
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpSettings
 from waypost.net.resolve import SystemResolver
+from waypost.observe.logs import NullJournal
 from waypost.observe.metrics import PrometheusMetrics
 from waypost.store.base import AttemptQuery, Page, StoredAttempt
 from waypost.store.sqlite import SqliteStore
@@ -85,10 +86,10 @@ class House:
         self.store = SqliteStore(folder / "waypost.db", Vault([bytes(32)]), clock=clock.now)
         registry = Registry(iter([scripted(receivers)]))
         self.dispatcher = Dispatcher(
-            self.store, registry, tools, policy, self.metrics, self.sequence, bounds=bounds, log_events=False
+            self.store, registry, tools, policy, self.metrics, self.sequence, bounds=bounds, journal=NullJournal()
         )
         self.directory = Directory(self.store, lambda _: None)
-        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, log_events=False)
+        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, NullJournal())
         self.replayer = Replayer(self.store, self.dispatcher.ring)
 
     async def start(self) -> None:

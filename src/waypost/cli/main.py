@@ -41,7 +41,7 @@ def serve(
     chosen = settings.load(host=host, port=port, database_url=database_url)
     if dev:
         chosen = chosen.model_copy(update={"webhook_allowed_networks": (*chosen.webhook_allowed_networks, *LOOPBACK)})
-    lines = logs.configure(chosen.log_level, chosen.log_format)
+    lines, journal = logs.configure(chosen.log_level, chosen.log_format, wide_lines=chosen.log_events)
 
     def ready(running: service.Service, url: str, first_key: str | None) -> None:
         typer.echo(f"waypost {__version__} listens on {url}  (API reference: {url}/docs)")
@@ -51,9 +51,9 @@ def serve(
         sys.stdout.flush()
 
     try:
-        uvloop.run(service.serve(chosen, ready))
+        uvloop.run(service.serve(chosen, journal, ready))
     finally:
-        lines.flush()
+        lines.close()
 
 
 @app.command()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from waypost.core.model import Micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -23,7 +25,13 @@ def render(instant: Micros) -> str:
     >>> render(1_704_067_200_000_000), render(1_704_067_200_120_000)
     ('2024-01-01T00:00:00Z', '2024-01-01T00:00:00.120000Z')
     """
-    return f"{(_EPOCH + instant * _MICROSECOND).isoformat().removesuffix('+00:00')}Z"
+    second, fraction = divmod(instant, 1_000_000)
+    return f"{_rendered(second)}.{fraction:06}Z" if fraction else f"{_rendered(second)}Z"
+
+
+@lru_cache(maxsize=256)
+def _rendered(second: int) -> str:
+    return (_EPOCH + second * _SECOND).isoformat().removesuffix("+00:00")
 
 
 def parse(text: str) -> Micros | None:

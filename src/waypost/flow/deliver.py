@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow import clock
 from waypost.flow.lanes import Lane, Lanes
+from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.store.base import Result, Store
 
@@ -58,7 +60,7 @@ class Dispatcher:
         sequence: clock.Sequence,
         *,
         bounds: Bounds,
-        log_events: bool = True,
+        journal: Journal,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -67,7 +69,7 @@ class Dispatcher:
         self._metrics = metrics
         self._sequence = sequence
         self._bounds = bounds
-        self._log_events = log_events
+        self._journal = journal
         self._lease = round(bounds.lease * SECOND)
         self._lanes = Lanes(
             in_flight=bounds.concurrency,
@@ -299,8 +301,7 @@ class Dispatcher:
         result = Result(
             seq=seq, delivery=delivery, destination_type=destination.type, outcome=outcome, settlement=settlement
         )
-        recording = asyncio.ensure_future(self._store.record(result))
-        recording.add_done_callback(lambda done: self._recorded(lane, result, done))
+        self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
 
     async def _send(self, lane: Lane, delivery: Delivery, started_at: Micros) -> Outcome:
         event, destination = delivery.event, lane.destination
@@ -375,8 +376,7 @@ class Dispatcher:
         self._metrics.attempted(
             result.destination_type, ok=outcome.ok, retried=retried, seconds=outcome.latency / SECOND
         )
-        if self._log_events:
-            _log_attempt(lane.destination, result)
+        self._journal.write(_line(lane.destination, result))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -416,20 +416,21 @@ def _failure(error: DeliveryError, started_at: Micros, latency: int) -> Outcome:
     )
 
 
-def _log_attempt(destination: Destination, result: Result) -> None:
-    delivery, outcome = result.delivery, result.outcome
-    _log.info(
-        "attempt",
-        tenant_id=destination.tenant_id,
-        event_id=delivery.event.id,
-        topic=delivery.event.topic,
-        destination_id=destination.id,
-        destination_type=destination.type,
-        attempt=delivery.attempt,
-        manual=delivery.manual,
-        status="success" if outcome.ok else "failed",
-        code=outcome.code,
-        error=outcome.detail,
-        ms=outcome.latency / 1000,
-        next_attempt_at=result.settlement.due,
-    )
+def _line(destination: Destination, result: Result) -> dict[str, Any]:
+    """The wide log line of an attempt."""
+    delivery, outcome, event = result.delivery, result.outcome, result.delivery.event
+    return {
+        "event": "attempt",
+        "tenant_id": destination.tenant_id,
+        "event_id": event.id,
+        "topic": event.topic,
+        "destination_id": destination.id,
+        "destination_type": destination.type,
+        "attempt": delivery.attempt,
+        "manual": delivery.manual,
+        "status": "success" if outcome.ok else "failed",
+        "code": outcome.code,
+        "error": outcome.detail,
+        "ms": outcome.latency / 1000,
+        "next_attempt_at": result.settlement.due,
+    }

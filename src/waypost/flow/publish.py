@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
-
-import structlog
+from typing import Any, Protocol
 
 from waypost.core.model import Destination, Event, Micros
 from waypost.core.routing import Routing, route
 from waypost.flow import clock
 from waypost.flow.directory import Directory
+from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.store.base import Accepted, Publication, Store
-
-_log = structlog.get_logger("waypost")
 
 
 class Deliverer(Protocol):
@@ -38,13 +35,13 @@ class Publisher:
     """Accepts events. What it has answered is on disk."""
 
     def __init__(
-        self, store: Store, directory: Directory, deliverer: Deliverer, metrics: Metrics, *, log_events: bool = True
+        self, store: Store, directory: Directory, deliverer: Deliverer, metrics: Metrics, journal: Journal
     ) -> None:
         self._store = store
         self._directory = directory
         self._deliverer = deliverer
         self._metrics = metrics
-        self._log_events = log_events
+        self._journal = journal
 
     async def publish(self, event: Event) -> Accepted:
         """Store one event with its deliveries and start delivering. Raises Unavailable when it is not on disk."""
@@ -86,20 +83,20 @@ class Publisher:
                     self._deliverer.ring(destination.no, publication.accepted_at)
         seconds = time.perf_counter() - began
         self._metrics.published(matched=len(publication.matched), duplicate=accepted.duplicate, seconds=seconds)
-        if self._log_events:
-            _log_publish(publication, accepted, seconds)
+        self._journal.write(_line(publication, accepted, seconds))
 
 
-def _log_publish(publication: Publication, accepted: Accepted, seconds: float) -> None:
+def _line(publication: Publication, accepted: Accepted, seconds: float) -> dict[str, Any]:
+    """The wide log line of a publish."""
     event = publication.event
-    _log.info(
-        "publish",
-        tenant_id=event.tenant_id,
-        event_id=event.id,
-        topic=event.topic,
-        bytes=len(event.data),
-        matched=len(publication.matched),
-        skipped=len(publication.skipped),
-        duplicate=accepted.duplicate,
-        ms=round(seconds * 1000, 3),
-    )
+    return {
+        "event": "publish",
+        "tenant_id": event.tenant_id,
+        "event_id": event.id,
+        "topic": event.topic,
+        "bytes": len(event.data),
+        "matched": len(publication.matched),
+        "skipped": len(publication.skipped),
+        "duplicate": accepted.duplicate,
+        "ms": round(seconds * 1000, 3),
+    }

@@ -61,7 +61,7 @@ class NullMetrics:
 
 class PrometheusMetrics:
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
         registry = self._registry = CollectorRegistry()
         self._published = self._counter("waypost_events_published", "Events accepted, duplicates not counted.")
         self._duplicates = self._counter("waypost_events_duplicate", "Publishes of an event already known.")

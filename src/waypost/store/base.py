@@ -6,6 +6,7 @@ closing). Reads see everything that was acknowledged before they began.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
@@ -185,8 +186,8 @@ class Store(Protocol):
         """The same for several events in one transaction: all of them or none."""
         ...
 
-    async def record(self, result: Result) -> bool:
-        """Put an attempt on record and move its delivery on.
+    def record(self, result: Result) -> asyncio.Future[bool]:
+        """Put an attempt on record and move its delivery on; the future resolves when that is on disk.
 
         False, and nothing changes, when the delivery no longer waits for that attempt number (fencing).
         """

@@ -12,22 +12,21 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-_CHUNKS = (128, 64, 32, 16, 8, 4, 2, 1)
+LARGEST_CHUNK = 64
+"""Rows in one statement at most: the texts for 1 to this many rows fit the statement cache."""
 
 
 def in_bulk(db: sqlite3.Connection, template: str, values: Sequence[Sequence[Any]]) -> int:
-    """Run a statement with `{rows}` over all rows, in chunks whose text the statement cache knows. Rows changed."""
-    changed = at = 0
-    for size in _CHUNKS:
-        while len(values) - at >= size:
-            chunk = values[at : at + size]
-            cursor = db.execute(_bulk_sql(template, size, len(chunk[0])), list(chain.from_iterable(chunk)))
-            changed += cursor.rowcount
-            at += size
+    """Run a statement with `{rows}` over all rows. The number of rows changed."""
+    changed = 0
+    for at in range(0, len(values), LARGEST_CHUNK):
+        chunk = values[at : at + LARGEST_CHUNK]
+        sql = _bulk_sql(template, len(chunk), len(chunk[0]))
+        changed += db.execute(sql, list(chain.from_iterable(chunk))).rowcount
     return changed
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8 * LARGEST_CHUNK)
 def _bulk_sql(template: str, size: int, width: int) -> str:
     row = f"({', '.join('?' * width)})"
     return template.replace("{rows}", ", ".join([row] * size))

@@ -32,6 +32,10 @@ _SETTLE = """
 """
 
 
+class Fenced(Exception):
+    """Among these results is one whose delivery no longer waits for it."""
+
+
 def accept(db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]]) -> list[list[Accepted]]:
     publications = list(chain.from_iterable(groups))
     inserted = in_bulk(db, _INSERT_EVENTS, [rows.event_values(publication) for publication in publications])
@@ -59,17 +63,13 @@ def _first_publishes(db: sqlite3.Connection, publications: Iterable[Publication]
 
 
 def record(db: sqlite3.Connection, results: Sequence[Result]) -> list[bool]:
-    db.execute("SAVEPOINT settling")
+    """Raises Fenced when one of several results came too late: then each has to be recorded by itself."""
     moved = in_bulk(db, _SETTLE, [_settle_values(result) for result in results])
     if moved == len(results):
-        recorded = [True] * moved
-    else:
-        db.execute("ROLLBACK TO settling")
-        recorded = [in_bulk(db, _SETTLE, [_settle_values(result)]) == 1 for result in results]
-    db.execute("RELEASE settling")
-    kept = [rows.attempt_values(result) for result, ok in zip(results, recorded, strict=True) if ok]
-    in_bulk(db, _INSERT_ATTEMPTS, kept)
-    return recorded
+        in_bulk(db, _INSERT_ATTEMPTS, [rows.attempt_values(result) for result in results])
+    elif len(results) > 1:
+        raise Fenced
+    return [True] * moved or [False]
 
 
 def _settle_values(result: Result) -> tuple[Any, ...]:

@@ -112,7 +112,7 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=self._busy_timeout, cached_statements=256
+            self._path, isolation_level=None, check_same_thread=False, timeout=self._busy_timeout, cached_statements=512
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -144,9 +144,8 @@ class SqliteStore:
         accepted: list[Accepted] = await self._writer.submit("accept", tuple(publications))
         return accepted
 
-    async def record(self, result: Result) -> bool:
-        recorded: bool = await self._writer.submit("record", result)
-        return recorded
+    def record(self, result: Result) -> asyncio.Future[bool]:
+        return self._writer.submit("record", result)
 
     async def claim(self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int) -> Claim:
         return await self._write(lambda db: life.claim(db, destination_no, now, lease_until, limit))
