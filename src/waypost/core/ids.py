@@ -13,6 +13,7 @@ _NODE_BITS = 10
 _COUNTER_BITS = 12
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _VALUE = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _LENGTH = 13
 _MAX = (1 << 63) - 1
 
@@ -38,8 +39,8 @@ def bound(instant: Micros) -> int:
 
 def encode(prefix: str, seq: int) -> str:
     """The public id: `evt_01h2xcejqtf2n`, 13 letters that sort as the numbers do."""
-    letters = [_ALPHABET[(seq >> shift) & 31] for shift in range(60, -1, -5)]
-    return f"{prefix}_{''.join(letters)}"
+    pairs = "".join([_PAIRS[seq >> shift & 1023] for shift in (50, 40, 30, 20, 10, 0)])
+    return f"{prefix}_{_ALPHABET[seq >> 60]}{pairs}"
 
 
 def decode(prefix: str, text: str) -> int | None:

@@ -1,11 +1,18 @@
-"""The numbers of one process, in Prometheus' terms. `NullMetrics` is what stands there when nobody asks for them."""
+"""The numbers of one process, in Prometheus' terms. `NullMetrics` is what stands there when nobody asks for them.
+
+Counting is on the way of every event, so it is plain arithmetic here; prometheus_client renders what was counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -59,62 +66,61 @@ class NullMetrics:
         return b""
 
 
-class PrometheusMetrics:
+class _Histogram:
+    """Observations by bucket. Told by one thread at a time."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def family(self, name: str, help_: str) -> Metric:
+        buckets, seen = [], 0
+        for bound, count in zip((*map(float, self._bounds), "+Inf"), self._counts, strict=True):
+            seen += count
+            buckets.append((str(bound), float(seen)))
+        return HistogramMetricFamily(name, help_, buckets=buckets, sum_value=self._sum)
+
+
+class PrometheusMetrics(Collector):
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
-        registry = self._registry = CollectorRegistry()
-        self._published = self._counter("waypost_events_published", "Events accepted, duplicates not counted.")
-        self._duplicates = self._counter("waypost_events_duplicate", "Publishes of an event already known.")
-        self._unmatched = self._counter("waypost_events_unmatched", "Events that no destination wanted.")
-        self._refused = self._counter("waypost_publishes_refused", "Publishes answered with an error.")
-        self._routed = self._counter("waypost_deliveries_created", "Deliveries that published events led to.")
-        self._attempts = Counter(
-            "waypost_attempts", "Delivery attempts on record.", ("destination_type", "status"), registry=registry
-        )
-        self._retried = self._counter("waypost_retries_scheduled", "Failed attempts that will be retried.")
-        self._exhausted = self._counter("waypost_deliveries_exhausted", "Deliveries given up.")
-        self._in_flight = Gauge("waypost_attempts_in_flight", "Attempts under way.", registry=registry)
-        self._waiting = Gauge("waypost_deliveries_waiting", "Deliveries not yet settled.", registry=registry)
-        self._oldest = Gauge(
-            "waypost_deliveries_oldest_due_age_seconds", "How long the oldest due delivery waits.", registry=registry
-        )
-        self._publish_seconds = self._histogram("waypost_publish_seconds", "From request to durable.")
-        self._attempt_seconds = self._histogram("waypost_attempt_seconds", "How long attempts took.")
-        self._delivery_seconds = self._histogram(
-            "waypost_first_delivery_seconds", "From accepted to delivered by the first attempt."
-        )
-        self._commit_seconds = self._histogram("waypost_store_commit_seconds", "How long store commits took.")
-        self._commit_size = Histogram(
-            "waypost_store_commit_size", "Pieces of work in a store commit.", buckets=_GROUPS, registry=registry
-        )
-
-    def _counter(self, name: str, help_: str) -> Counter:
-        return Counter(name, help_, registry=self._registry)
-
-    def _histogram(self, name: str, help_: str) -> Histogram:
-        return Histogram(name, help_, buckets=_SECONDS, registry=self._registry)
+        self._registry = CollectorRegistry()
+        self._published = self._duplicates = self._unmatched = self._refused = self._routed = 0
+        self._attempts: Counter[tuple[str, bool]] = Counter()
+        self._retried = self._exhausted = 0
+        self._in_flight: Callable[[], float] = lambda: 0
+        self._waiting, self._oldest_age = 0, 0.0
+        self._publish_seconds = _Histogram(_SECONDS)
+        self._attempt_seconds = _Histogram(_SECONDS)
+        self._delivery_seconds = _Histogram(_SECONDS)
+        self._commit_seconds = _Histogram(_SECONDS)
+        self._commit_size = _Histogram(_GROUPS)
+        self._registry.register(self)
 
     def published(self, *, matched: int, duplicate: bool, seconds: float) -> None:
         self._publish_seconds.observe(seconds)
         if duplicate:
-            self._duplicates.inc()
+            self._duplicates += 1
             return
-        self._published.inc()
-        if matched:
-            self._routed.inc(matched)
-        else:
-            self._unmatched.inc()
+        self._published += 1
+        self._routed += matched
+        if not matched:
+            self._unmatched += 1
 
     def refused(self) -> None:
-        self._refused.inc()
+        self._refused += 1
 
     def attempted(self, kind: str, *, ok: bool, retried: bool, seconds: float) -> None:
-        self._attempts.labels(kind, "success" if ok else "failed").inc()
+        self._attempts[kind, ok] += 1
         self._attempt_seconds.observe(seconds)
         if retried:
-            self._retried.inc()
+            self._retried += 1
         elif not ok:
-            self._exhausted.inc()
+            self._exhausted += 1
 
     def first_delivery(self, seconds: float) -> None:
         self._delivery_seconds.observe(seconds)
@@ -124,11 +130,40 @@ class PrometheusMetrics:
         self._commit_seconds.observe(seconds)
 
     def watch_in_flight(self, count: Callable[[], float]) -> None:
-        self._in_flight.set_function(count)
+        self._in_flight = count
 
     def backlog(self, *, waiting: int, oldest_age: float) -> None:
-        self._waiting.set(waiting)
-        self._oldest.set(oldest_age)
+        self._waiting, self._oldest_age = waiting, oldest_age
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything counted so far, as prometheus_client wants it."""
+        counted = CounterMetricFamily
+        yield counted("waypost_events_published", "Events accepted, duplicates not counted.", self._published)
+        yield counted("waypost_events_duplicate", "Publishes of an event already known.", self._duplicates)
+        yield counted("waypost_events_unmatched", "Events that no destination wanted.", self._unmatched)
+        yield counted("waypost_publishes_refused", "Publishes answered with an error.", self._refused)
+        yield counted("waypost_deliveries_created", "Deliveries that published events led to.", self._routed)
+        yield self._attempts_by_type()
+        yield counted("waypost_retries_scheduled", "Failed attempts that will be retried.", self._retried)
+        yield counted("waypost_deliveries_exhausted", "Deliveries given up.", self._exhausted)
+        shown = GaugeMetricFamily
+        yield shown("waypost_attempts_in_flight", "Attempts under way.", self._in_flight())
+        yield shown("waypost_deliveries_waiting", "Deliveries not yet settled.", self._waiting)
+        oldest = "How long the oldest due delivery waits."
+        yield shown("waypost_deliveries_oldest_due_age_seconds", oldest, self._oldest_age)
+        yield self._publish_seconds.family("waypost_publish_seconds", "From request to durable.")
+        yield self._attempt_seconds.family("waypost_attempt_seconds", "How long attempts took.")
+        first = "From accepted to delivered by the first attempt."
+        yield self._delivery_seconds.family("waypost_first_delivery_seconds", first)
+        yield self._commit_seconds.family("waypost_store_commit_seconds", "How long store commits took.")
+        yield self._commit_size.family("waypost_store_commit_size", "Pieces of work in a store commit.")
+
+    def _attempts_by_type(self) -> Metric:
+        labels = ("destination_type", "status")
+        family = CounterMetricFamily("waypost_attempts", "Delivery attempts on record.", labels=labels)
+        for (kind, ok), count in sorted(self._attempts.items()):
+            family.add_metric((kind, "success" if ok else "failed"), count)
+        return family
