@@ -20,12 +20,10 @@ from waypost.api.backend import Backend
 from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
 from waypost.connect.connector import Tools
 from waypost.connect.registry import Registry
-from waypost.core import filters
 from waypost.core.errors import Forbidden, SettingsError
-from waypost.core.model import Destination
+from waypost.core.filters import FilterLimits
 from waypost.core.retry import RetryPolicy
-from waypost.core.routing import Filter
-from waypost.flow import clock
+from waypost.flow import clock, textmaps
 from waypost.flow.access import Access, Admin
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
@@ -75,7 +73,7 @@ class Service:
             bounds=bounds_of(settings),
             journal=journal,
         )
-        self.directory = Directory(self.store, _compiled_filter)
+        self.directory = Directory(self.store, filter_limits_of(settings))
         publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal)
         self.manager = Manager(
             self.store,
@@ -85,6 +83,8 @@ class Service:
             max_destinations=settings.max_destinations_per_tenant,
             changed=self._changed,
             now=clock.now,
+            limits=metadata_limits_of(settings),
+            filter_limits=filter_limits_of(settings),
         )
         jwt_secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else vault.derive("tenant tokens")
         self.access = Access(
@@ -108,6 +108,9 @@ class Service:
                 event_bytes=settings.publish_max_bytes,
                 batch_events=settings.publish_batch_max_events,
                 batch_bytes=settings.publish_batch_max_bytes,
+                metadata_entries=settings.metadata_max_entries,
+                metadata_key_length=settings.metadata_max_key_length,
+                metadata_value_length=settings.metadata_max_value_length,
             ),
             refused=self.metrics.refused,
         )
@@ -161,8 +164,16 @@ class Service:
             raise Forbidden("publishing needs an admin key")
 
 
-def _compiled_filter(destination: Destination) -> Filter | None:
-    return filters.compile_filter(destination.filter) if destination.filter else None
+def filter_limits_of(settings: Settings) -> FilterLimits:
+    return FilterLimits(**{name: getattr(settings, f"filter_{name}") for name in FilterLimits.__struct_fields__})
+
+
+def metadata_limits_of(settings: Settings) -> textmaps.Limits:
+    return textmaps.Limits(
+        entries=settings.metadata_max_entries,
+        key_length=settings.metadata_max_key_length,
+        value_length=settings.metadata_max_value_length,
+    )
 
 
 def vault_of(settings: Settings) -> Vault:

@@ -96,6 +96,18 @@ class Settings(BaseSettings):
     request_max_bytes: Count = Field(1_048_576, description="Largest request to any other route.")
     max_destinations_per_tenant: Count = Field(20, description="Most destinations a tenant may have.")
 
+    metadata_max_entries: Count = Field(100, description="Most entries in a map of metadata.")
+    metadata_max_key_length: Count = Field(128, description="Longest key in a map of metadata, in characters.")
+    metadata_max_value_length: Count = Field(4_096, description="Longest value in a map of metadata, in characters.")
+    filter_max_depth: Count = Field(20, description="Deepest nesting in a filter.")
+    filter_max_characters: Count = Field(16_384, description="All keys and texts of a filter together, in characters.")
+    filter_max_values: Count = Field(1_000, description="Most objects, lists and scalars in a filter.")
+    filter_max_cost: Count = Field(1_000, description="Most that the conditions of a filter may weigh together.")
+    filter_max_regex_characters: Count = Field(512, description="Longest regular expression, in characters.")
+    filter_max_regex_bytes: Count = Field(1 << 20, description="Most memory of a compiled regular expression.")
+    filter_max_alternatives: Count = Field(64, description="What the `$or`s of an EventBridge pattern multiply to.")
+    filter_max_steps: Count = Field(1_000_000, description="Most work in matching one event; beyond it does not pass.")
+
     # delivery
     delivery_concurrency: Count = Field(1_000, description="Most attempts in flight at once.")
     delivery_concurrency_per_destination: Count = Field(64, description="Most attempts in flight to one destination.")
@@ -136,9 +148,7 @@ class Settings(BaseSettings):
     webhook_address_guard: bool = Field(True, description="Refuse private, local and reserved addresses.")
     webhook_secret_overlap: Seconds = Field(86_400.0, description="How long a rotated secret still signs.")
     webhook_headers_omit: Csv = Field((), description="Waypost's headers to leave out (csv): `topic`, `timestamp` ...")
-    webhook_headers_rename: Pairs = Field(
-        {}, description="Other names for Waypost's headers (csv of `topic=x-topic`)."
-    )
+    webhook_headers_rename: Pairs = Field({}, description="Other names for Waypost's headers (csv of `topic=x-topic`).")
     webhook_signature_content: str | None = Field(
         None, description="Mode `default`: what is signed, a template; default `{body}`."
     )

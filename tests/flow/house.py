@@ -51,7 +51,8 @@ def scripted(receivers: Receivers) -> type[DestinationType]:
 
         async def send(self, message: Message) -> Receipt:
             receivers.seen.append((self._to.id, message))
-            came = receivers.behaviour.get(self._to.id, lambda _: None)(message)
+            behave = receivers.behaviour.get(self._to.id)
+            came = None if behave is None else behave(message)
             if asyncio.iscoroutine(came):
                 await came
             return Receipt(code="ack", response={"secret": self._to.credentials["secret"]})
@@ -88,7 +89,7 @@ class House:
         self.dispatcher = Dispatcher(
             self.store, registry, tools, policy, self.metrics, self.sequence, bounds=bounds, journal=NullJournal()
         )
-        self.directory = Directory(self.store, lambda _: None)
+        self.directory = Directory(self.store)
         self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, NullJournal())
         self.replayer = Replayer(self.store, self.dispatcher.ring)
 

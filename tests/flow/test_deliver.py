@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def succeeds(_: Message) -> None:
     pass
 
 
-def in_turn(behaviours: list[Callable[[Message], Any]]) -> Callable[[Message], Any]:
+def in_turn(behaviours: Sequence[Callable[[Message], Any]]) -> Callable[[Message], Any]:
     following = iter(behaviours)
 
     def behave(message: Message) -> Any:

@@ -26,7 +26,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HTTP_ACCEPTED = 202
 _ID = re.compile(r"[\x21-\x7e]{1,255}")
-METADATA_MAX_KEYS = 100
 
 
 class PublishRequest(Struct, kw_only=True, gc=False):
@@ -58,11 +57,14 @@ class Publisher(Protocol):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Sizes in bytes."""
+    """Sizes in bytes, lengths in characters."""
 
     event_bytes: int
     batch_events: int
     batch_bytes: int
+    metadata_entries: int = 100
+    metadata_key_length: int = 128
+    metadata_value_length: int = 4_096
 
 
 class PublishEndpoint:
@@ -128,7 +130,7 @@ class PublishEndpoint:
 
     def _event(self, request: PublishRequest) -> Event:
         data = bytes(request.data)
-        problems = _problems(request, data, self._catalogue())
+        problems = _problems(request, data, self._catalogue(), self._limits)
         if problems:
             raise Invalid(problems)
         seq = self._next_seq()
@@ -145,7 +147,7 @@ class PublishEndpoint:
         )
 
 
-def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str]) -> list[str]:
+def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str], limits: Limits) -> list[str]:
     """What is wrong with a request whose types are right."""
     problems: list[str] = []
     for name in ("tenant_id", "id", "destination_id"):
@@ -164,14 +166,19 @@ def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str]) -
     elif topic and (topic not in catalogue if catalogue else not topics.is_topic(topic)):
         problems.append("topic is invalid")
     if request.metadata:
-        problems += _metadata_problems(request.metadata)
+        problems += _metadata_problems(request.metadata, limits)
     return problems
 
 
-def _metadata_problems(metadata: dict[str, str]) -> list[str]:
-    if len(metadata) > METADATA_MAX_KEYS:
-        return [f"metadata must have at most {METADATA_MAX_KEYS} keys"]
-    return ["metadata keys must not be empty"] if "" in metadata else []
+def _metadata_problems(metadata: dict[str, str], limits: Limits) -> list[str]:
+    problems = []
+    if len(metadata) > limits.metadata_entries:
+        problems.append(f"metadata must have at most {limits.metadata_entries} keys")
+    if not all(0 < len(key) <= limits.metadata_key_length for key in metadata):
+        problems.append(f"metadata keys must have 1 to {limits.metadata_key_length} characters")
+    if any(len(value) > limits.metadata_value_length for value in metadata.values()):
+        problems.append(f"metadata values must have at most {limits.metadata_value_length} characters")
+    return problems
 
 
 def _response(event: Event, accepted: Accepted) -> dict[str, Any]:

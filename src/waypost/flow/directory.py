@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from waypost.core.filters import DEFAULT_LIMITS, Document, FilterError, FilterLimits, compile_filter
 from waypost.core.model import Destination
 from waypost.core.routing import Filter, Route
 from waypost.store.base import Store
 
-CompileFilter = Callable[[Destination], Filter | None]
 Routes = tuple[Route, ...]
+
+
+class _NothingPasses:
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def passes(self, document: Document) -> bool:
+        return False
+
+    def explain(self, document: Document) -> str:
+        return f"the filter cannot be used: {self._why}"
 
 
 class Directory:
@@ -18,9 +27,9 @@ class Directory:
     `changes` counts them, so that whoever acts on a look-up a while later can tell whether it still stands.
     """
 
-    def __init__(self, store: Store, compile_filter: CompileFilter, *, most_tenants: int = 100_000) -> None:
+    def __init__(self, store: Store, limits: FilterLimits = DEFAULT_LIMITS, *, most_tenants: int = 100_000) -> None:
         self._store = store
-        self._compile_filter = compile_filter
+        self._limits = limits
         self._most_tenants = most_tenants
         self._routes: dict[str, Routes] = {}
         self.changes = 0
@@ -36,7 +45,7 @@ class Directory:
             return known
         before = self.changes
         destinations = await self._store.destinations(tenant_id)
-        routes = tuple(Route.of(destination, self._compile_filter(destination)) for destination in destinations)
+        routes = tuple(Route.of(destination, self._filter(destination)) for destination in destinations)
         if before == self.changes and routes:  # a change meanwhile may have been missed; unknown tenants take no room
             self._remember(tenant_id, routes)
         return routes
@@ -44,6 +53,15 @@ class Directory:
     def forget(self, tenant_id: str) -> None:
         self.changes += 1
         self._routes.pop(tenant_id, None)
+
+    def _filter(self, destination: Destination) -> Filter | None:
+        """The compiled filter; for one that today's limits no longer allow, a filter that nothing passes."""
+        if not destination.filter:
+            return None
+        try:
+            return compile_filter(destination.filter, limits=self._limits)
+        except FilterError as error:
+            return _NothingPasses(str(error))
 
     def _remember(self, tenant_id: str, routes: Routes) -> None:
         if len(self._routes) >= self._most_tenants:

@@ -42,6 +42,7 @@ class Manager:
         changed: Callable[[str], None],
         now: Callable[[], Micros],
         limits: Limits | None = None,
+        filter_limits: filters.FilterLimits = filters.DEFAULT_LIMITS,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -51,6 +52,7 @@ class Manager:
         self._changed = changed
         self._now = now
         self._limits = limits or Limits()
+        self._filter_limits = filter_limits
 
     # tenants
 
@@ -206,7 +208,14 @@ class Manager:
         return Change(old=old, config={}, credentials={}, by_tenant=by_tenant, now=now, options=options)
 
     def _rules(self, now: Micros) -> Rules:
-        return Rules(catalogue=self.topics, read_filter=_read_filter, now=now)
+        return Rules(catalogue=self.topics, read_filter=self._read_filter, now=now)
+
+    def _read_filter(self, value: Any, problems: list[str]) -> dict[str, Any] | None:
+        try:
+            return filters.normalise(value, limits=self._filter_limits)
+        except filters.FilterError as error:
+            problems.append(f"filter: {error}")
+            return None
 
     def _kind(self, draft: Draft, problems: list[str]) -> DestinationType | None:
         kind = None if isinstance(draft.type, UnsetType) else self._registry.get(draft.type)
@@ -234,14 +243,6 @@ class Manager:
         if problems:
             raise Invalid(list(dict.fromkeys(problems)))
         return values
-
-
-def _read_filter(value: Any, problems: list[str]) -> dict[str, Any] | None:
-    try:
-        return filters.normalise(value)
-    except filters.FilterError as error:
-        problems.append(f"filter: {error}")
-        return None
 
 
 def _is_missing(body: object, name: str) -> bool:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.store.builders import NOW, destination, event
+from waypost.core.filters import FilterLimits
+from waypost.core.model import Destination
+from waypost.core.routing import route
+from waypost.flow.directory import Directory
+from waypost.store.sqlite import SqliteStore
+from waypost.store.vault import Vault
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = SqliteStore(tmp_path / "waypost.db", Vault([bytes(32)]), clock=lambda: NOW)
+    await opened.open()
+    await opened.put_tenant("acme", None, now=NOW)
+    yield opened
+    await opened.close()
+
+
+async def test_remembers_until_told_to_forget(store: SqliteStore) -> None:
+    directory = Directory(store)
+    await store.add_destination(destination(destination_id="des_1"), limit=9)
+    assert len(await directory.routes("acme")) == 1
+    await store.add_destination(destination(destination_id="des_2"), limit=9)
+    assert len(await directory.routes("acme")) == 1
+    directory.forget("acme")
+    assert directory.known("acme") is None
+    assert len(await directory.routes("acme")) == 2
+
+
+async def test_what_was_read_before_a_change_is_not_remembered_after_it(store: SqliteStore) -> None:
+    directory = Directory(store)
+    read = store.destinations
+
+    async def slowly(tenant_id: str) -> tuple[Destination, ...]:
+        found = await read(tenant_id)
+        await asyncio.sleep(0.05)
+        return found
+
+    store.destinations = slowly  # type: ignore[method-assign]
+    reading = asyncio.ensure_future(directory.routes("acme"))
+    await asyncio.sleep(0.01)
+    await store.add_destination(destination(), limit=9)
+    directory.forget("acme")
+    assert await reading == ()
+    assert len(await directory.routes("acme")) == 1
+
+
+async def test_unknown_tenants_take_no_room(store: SqliteStore) -> None:
+    directory = Directory(store, most_tenants=2)
+    for name in ("a", "b", "c"):
+        await store.put_tenant(name, None, now=NOW)
+        await store.add_destination(destination(name), limit=9)
+    for name in ("unknown", "a", "b", "c"):
+        await directory.routes(name)
+    assert [name for name in ("unknown", "a", "b", "c") if directory.known(name)] == ["b", "c"]
+
+
+async def test_a_filter_beyond_todays_limits_lets_nothing_pass_and_says_so(store: SqliteStore) -> None:
+    await store.add_destination(destination(filter={"data": {"a": {"b": 1}}}), limit=9)
+    routes = await Directory(store, FilterLimits(max_depth=1)).routes("acme")
+    (skip,) = route(event(data=b'{"a": {"b": 1}}'), routes).skipped
+    assert skip.reason == "filter"
+    assert skip.detail is not None
+    assert skip.detail.startswith("the filter cannot be used")
