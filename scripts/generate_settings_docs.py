@@ -18,8 +18,8 @@ the working directory, or the file that `WAYPOST_CONFIG` names. Command-line opt
 environment over the file, the file over the defaults. `WAYPOST_<NAME>_FILE` reads a value from a file, for secrets.
 Lists are comma-separated in the environment and arrays in TOML. Durations are seconds, sizes bytes.
 
-`waypost config` shows what is in effect, secrets masked. A setting that is wrong or does not exist stops the start with a
-sentence that names it.
+`waypost config` shows what is in effect, secrets masked. A setting that is wrong or does not exist stops the start with
+a sentence that names it.
 
 | Setting | Default | What it does |
 |---|---|---|

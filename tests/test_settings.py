@@ -47,7 +47,9 @@ def test_the_environment_speaks_csv_and_numbers() -> None:
 
 
 def test_the_file_is_below_the_environment_and_that_below_options(tmp_path: Path) -> None:
-    (tmp_path / "waypost.toml").write_text('port = 1\nhost = "0.0.0.0"\ntopics = ["a"]\nmax_destinations_per_tenant = 7')
+    (tmp_path / "waypost.toml").write_text(
+        'port = 1\nhost = "0.0.0.0"\ntopics = ["a"]\nmax_destinations_per_tenant = 7'
+    )
     settings = load({"WAYPOST_PORT": "2", "WAYPOST_HOST": "::1"}, port=3, host=None)
     assert (settings.port, settings.host) == (3, "::1")
     assert (settings.topics, settings.max_destinations_per_tenant) == (("a",), 7)

@@ -45,7 +45,7 @@ class World:
             limits=Limits(event_bytes=1000, batch_events=5, batch_bytes=3000),
             refused=self._count,
         )
-        transport = httpx.ASGITransport(endpoint)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(endpoint)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://waypost", headers=AUTH)
 
     def _count(self) -> None:

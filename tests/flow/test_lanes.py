@@ -24,7 +24,7 @@ def enqueue(queue: Lanes, where: Destination, count: int) -> Lane:
 
 
 def started(queue: Lanes, most: int = 10_000) -> list[Lane]:
-    order = []
+    order: list[Lane] = []
     while len(order) < most and (work := queue.next()) is not None:
         order.append(work[0])
     return order

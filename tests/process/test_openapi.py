@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from .server import KEY, Server
 async def test_schemathesis_finds_no_server_error(tmp_path: Path, http: HttpClient) -> None:
     async with Server(tmp_path, http) as server:
         await server.call("PUT", "/tenants/acme")
-        run = subprocess.run(
+        run = await asyncio.to_thread(
+            subprocess.run,
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"),
                 *("--header", f"Authorization: Bearer {KEY}"),

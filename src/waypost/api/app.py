@@ -11,6 +11,7 @@ from waypost.api import (
     events,
     health,
     keys,
+    probe,
     reference,
     retry,
     tenants,
@@ -21,7 +22,7 @@ from waypost.api.errors import HANDLERS
 
 PREFIX = "/api/v1"
 
-_NOUNS = (tenants, destinations, events, attempts, retry, topics, destination_types, keys, health)
+_NOUNS = (tenants, destinations, probe, events, attempts, retry, topics, destination_types, keys, health)
 
 
 def create_app(backend: Backend) -> FastAPI:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from waypost.connect.registry import Registry
 from waypost.flow.access import Access
 from waypost.flow.manage import Manager
+from waypost.flow.probe import Prober
 from waypost.settings import Settings
 from waypost.store.base import Store
 
@@ -36,5 +37,6 @@ class Backend(Struct, frozen=True, kw_only=True):
     registry: Registry
     settings: Settings
     retry: Retry
+    probe: Prober
     health: Callable[[], Mapping[str, bool]]
     metrics: Callable[[], bytes]

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
+from waypost.connect.batch import Limits
 from waypost.connect.connector import Change, DestinationType, Message, Tools
 from waypost.connect.fields import Field
 from waypost.connect.template import Template, compile_template, template_problems
@@ -32,6 +33,8 @@ from waypost.net.aws.sts import EXTERNAL_ID, ROLE_ARN, STS, AssumedRole
 
 _LONGEST_KEY = 128
 _LONGEST_SESSION = 8_192
+_ANSWER_PER_MESSAGE = 256
+"""What a service answers for one message of a batch, at most, when it is not a long error (bytes)."""
 _FOREIGN_EXTERNAL_ID = "config.external_id may only be set with an API key where credentials.key is left out"
 _FOREIGN_ENDPOINT = "config.endpoint may only be set with an API key where credentials.key is left out"
 _FIFO_ID = re.compile(r"[!-~]{1,128}")
@@ -92,7 +95,7 @@ ROLE_FIELDS = (
     Field(
         key="external_id",
         label="External id",
-        description="The external id that the role's trust policy asks for.",
+        description="The external id that the role's trust policy asks for. Without an access key: the tenant's id.",
         pattern=EXTERNAL_ID,
         pattern_hint="2 to 1224 letters, digits and + = , . @ : / - _",
         advanced=True,
@@ -237,6 +240,12 @@ class AwsType(DestinationType):
 
 def _sts_endpoint(options: AwsOptions, region: str) -> Endpoint:
     return endpoints.override(options.sts_endpoint) if options.sts_endpoint else endpoints.of_service(STS.host, region)
+
+
+def batch_limits(tools: Tools, *, count: int, size: int) -> Limits:
+    """How large a batch may be: what the service takes, and no more than Waypost keeps the answer of (`body_cap`)."""
+    answerable = max(1, tools.http.settings.body_cap // _ANSWER_PER_MESSAGE)
+    return Limits(count=min(count, answerable), size=size, wait=options_of(tools.options).batch_wait)
 
 
 def guarded_problems(path: str, url: str, tools: Tools, *, whole: bool) -> list[str]:

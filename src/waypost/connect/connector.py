@@ -100,7 +100,7 @@ class DestinationType(ABC):
     config_fields: ClassVar[tuple[Field, ...]] = ()
     credential_fields: ClassVar[tuple[Field, ...]] = ()
 
-    def check_options(self, options: dict[str, Any]) -> None:
+    def check_options(self, options: dict[str, Any]) -> None:  # noqa: B027  most types have no options to look at
         """Look at the operator's options when the process starts. Raises SettingsError for one that is wrong."""
 
     def check(self, config: dict[str, str], credentials: dict[str, str], tools: Tools) -> list[str]:

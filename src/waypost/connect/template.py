@@ -48,9 +48,10 @@ def compile_template(text: str, *, otherwise: Template | None = None) -> Templat
     if len(text) > LONGEST_TEMPLATE:
         raise ValueError(f"must be at most {LONGEST_TEMPLATE} characters")
     parts = _parts(text)
+    seen = frozenset(name for part in parts if isinstance(part, Expression) for name in part.seen)
 
     def render(message: Message) -> str:
-        scope = _scope(message)
+        scope = _scope(message, seen)
         rendered = [part if isinstance(part, str) else part.render(scope) for part in parts]
         if all(rendered):
             return "".join(part for part in rendered if part is not None)
@@ -95,12 +96,15 @@ class Expression:
     def __init__(self, text: str) -> None:
         self._text = text.strip()
         self._parsed = _parsed(self._text)
-        _refuse(cast("_Node", self._parsed.parsed))
+        self._options = jmespath.Options(custom_functions=_BoundedFunctions())
+        tree = cast("_Node", self._parsed.parsed)
+        _refuse(tree)
+        self.seen = _roots(tree)
 
     def render(self, scope: dict[str, Any]) -> str | None:
         """The expression's value as text, None when there is none. Raises DeliveryError."""
         try:
-            value = self._parsed.search(scope, options=jmespath.Options(custom_functions=_BoundedFunctions()))
+            value = self._parsed.search(scope, options=self._options)
         except (JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise _failed(self._text, f"fails on this event: {_reason(error)}") from error
         if isinstance(value, dict | list) and not isinstance(value, _Time):
@@ -139,19 +143,22 @@ class _Time(dict[str, str]):
     """An instant in its parts; as a whole it is rendered as RFC 3339."""
 
 
-def _scope(message: Message) -> dict[str, Any]:
+def _scope(message: Message, seen: frozenset[str]) -> dict[str, Any]:
+    """The event, as far as it is seen: what is not looked at is not decoded."""
     event = message.event
+    scope: dict[str, Any] = {"id": event.id, "topic": event.topic, "metadata": message.metadata}
+    if "time" in seen:
+        scope["time"] = _time(event.time)
+    if "data" in seen:
+        scope["data"] = _data(event.data)
+    return scope
+
+
+def _data(text: bytes) -> Any:
     try:
-        data = json.loads(event.data)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DeliveryError("template_failed", "The event's data cannot be read as JSON", retryable=False) from error
-    return {
-        "id": event.id,
-        "topic": event.topic,
-        "time": _time(event.time),
-        "metadata": message.metadata,
-        "data": data,
-    }
 
 
 def _time(instant: Micros) -> _Time:
@@ -227,6 +234,12 @@ def _first_fields(node: _Node) -> Iterator[str]:
     elif node["type"] != "expref":
         for child in _children(node) if node["type"] in _SIDE_BY_SIDE else _children(node)[:1]:
             yield from _first_fields(child)
+
+
+def _roots(tree: _Node) -> frozenset[str]:
+    """Which of the event's parts the expression looks at: all of them where it can get hold of the event itself."""
+    whole = any(node["type"] in ("current", "identity") for node in _nodes(tree))
+    return frozenset(ROOTS if whole else _first_fields(tree))
 
 
 _SIDE_BY_SIDE = frozenset(

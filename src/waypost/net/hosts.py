@@ -25,11 +25,11 @@ class HostPort(Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_hosts(text: str, *, default_port: int) -> tuple[HostPort, ...]:
+def parse_hosts(text: str, *, default_port: int, most: int = MOST_HOSTS) -> tuple[HostPort, ...]:
     """The servers of a comma-separated list. Raises ValueError with the end of a sentence ("must ...")."""
     entries = [entry.strip() for entry in text.split(",")]
-    if len(entries) > MOST_HOSTS:
-        raise ValueError(f"must have at most {MOST_HOSTS} servers")
+    if len(entries) > most:
+        raise ValueError(f"must have at most {most} servers" if most > 1 else "must be one server")
     return tuple(dict.fromkeys(parse_host(entry, default_port=default_port) for entry in entries))
 
 
@@ -45,10 +45,10 @@ def parse_host(text: str, *, default_port: int) -> HostPort:
     return HostPort(host, port)
 
 
-def host_problems(path: str, text: str, guard: AddressGuard, *, default_port: int) -> list[str]:
+def host_problems(path: str, text: str, guard: AddressGuard, *, default_port: int, most: int = MOST_HOSTS) -> list[str]:
     """What is wrong with a list of servers, offline, as sentences that start with the field's path."""
     try:
-        hosts = parse_hosts(text, default_port=default_port)
+        hosts = parse_hosts(text, default_port=default_port, most=most)
     except ValueError as error:
         return [f"{path} {error}"]
     refusals = (guard.host_refusal(server.host) for server in hosts)

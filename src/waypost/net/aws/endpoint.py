@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -54,6 +55,7 @@ def of_url(url: str) -> Endpoint:
 def override(url: str) -> Endpoint:
     """An endpoint that a customer names in place of the public one. Raises ValueError as `of_url`, and for a path."""
     endpoint = of_url(url)
-    if parse_url(url).url != f"{endpoint.url}/" and url.rstrip("/") != endpoint.url:
+    parts = urlsplit(url)
+    if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must be a URL without a path")
     return endpoint

@@ -31,13 +31,15 @@ class Signer:
         self._key = b""
 
     def headers(
-        self, method: str, path: str, headers: Mapping[str, str], payload_sha256: str, *, at: float
+        self, method: str, target: str, headers: Mapping[str, str], payload_sha256: str, *, at: float
     ) -> dict[str, str]:
         """The headers to send: the given ones, without `host`, and those that make up the signature.
 
-        The given headers are all signed; their names are lower-case and `host` is among them. `path` is as it is sent,
-        encoded, with no query. `payload_sha256` is hexadecimal, `at` in seconds since the epoch.
+        The given headers are all signed; their names are lower-case and `host` is among them. `target` is the path as
+        it is sent, encoded, and a query in its canonical order if there is one. `payload_sha256` is hexadecimal, `at`
+        in seconds since the epoch.
         """
+        path, _, query = target.partition("?")
         stamp = time.strftime(_STAMP, time.gmtime(at))
         signed = {**headers, "x-amz-date": stamp}
         if self._credentials.session is not None:
@@ -45,7 +47,7 @@ class Signer:
         names = sorted(signed)
         lines = "".join([f"{name}:{_trimmed(signed[name])}\n" for name in names])
         listed = ";".join(names)
-        request = f"{method}\n{path}\n\n{lines}\n{listed}\n{payload_sha256}"
+        request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{payload_sha256}"
         scope = f"{stamp[:_DAY]}/{self._region}/{self._service}/aws4_request"
         content = f"{_ALGORITHM}\n{stamp}\n{scope}\n{sha256(request.encode()).hexdigest()}"
         signature = hmac.digest(self._key_of(stamp[:_DAY]), content.encode(), "sha256").hex()
@@ -67,4 +69,4 @@ class Signer:
 
 def _trimmed(value: str) -> str:
     """A value with no space at its ends and one at most between its words."""
-    return " ".join(value.split()) if " " in value else value
+    return " ".join(value.split())

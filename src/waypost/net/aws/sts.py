@@ -39,10 +39,7 @@ class AssumedRole:
         try:
             answer = await self._sts.query(self._parameters, action=_ACTION)
         except DeliveryError as error:
-            if error.code == "access_denied":
-                error.sentence = "The role cannot be assumed: its trust policy must allow it, with the same external id"
-                error.args = (error.sentence,)
-            raise
+            raise _explained(error) from error
         found = answer.find(".//Credentials")
         until = times.parse(text_of(found, "Expiration")) if found is not None else None
         if found is None or until is None:
@@ -53,3 +50,11 @@ class AssumedRole:
             session=text_of(found, "SessionToken"),
         )
         return Lease(credentials, until / SECOND)
+
+
+def _explained(error: DeliveryError) -> DeliveryError:
+    """A role that does not trust the caller is a denial like any other to STS; the customer has to look elsewhere."""
+    if error.code != "access_denied":
+        return error
+    sentence = "The role cannot be assumed: its trust policy must allow it, with the same external id"
+    return DeliveryError(error.code, sentence, retryable=False, response=error.response)

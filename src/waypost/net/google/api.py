@@ -51,10 +51,6 @@ class GoogleApi:
         lines = [*headers, f"authorization: Bearer {token}"]
         return await self._http.send(HttpRequest(method=method, url=url, headers=lines, body=body))
 
-    def close(self) -> None:
-        if self._tokens is not None:
-            self._tokens.close()
-
 
 _MEANINGS = {
     400: Meaning("invalid_request", "{service} does not accept the message"),

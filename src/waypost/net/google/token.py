@@ -104,11 +104,6 @@ class AccessTokens:
         if self._token == token:
             self._token = None
 
-    def close(self) -> None:
-        """Stop waiting for a token. Idempotent."""
-        if self._pending is not None:
-            self._pending.cancel()
-
     def _fetched(self, task: asyncio.Task[str]) -> None:
         self._pending = None
         if not task.cancelled():
