@@ -239,8 +239,6 @@ def _breaking(field: Field) -> list[str]:
     wrong = []
     if field.type in {"checkbox", "select"}:
         wrong.append("neither-of-them")
-    if field.type == "number":
-        wrong.append("many")
     if field.maxlength is not None:
         wrong.append("x" * (field.maxlength + 1))
     if field.minlength is not None and field.minlength > 1:

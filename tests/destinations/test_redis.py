@@ -246,7 +246,7 @@ GOOD = {"server": "redis.example.com:6379", "stream": "events"}
         ({"server": "10.0.0.1"}, {}, "config.server is not allowed"),
         ({"stream": ""}, {}, "config.stream is required"),
         ({"max_length": "0"}, {}, "config.max_length failed pattern validation"),
-        ({"database": "x"}, {}, "config.database must be a number"),
+        ({"database": "x"}, {}, "config.database failed pattern validation: a whole number"),
         ({"ca_certificate": "no"}, {}, "config.ca_certificate must be one or more certificates"),
         ({}, {"username": "u"}, "credentials.password is required"),
         ({"maxlen": "3"}, {}, "config.maxlen is not a field"),

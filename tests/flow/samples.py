@@ -42,7 +42,7 @@ class Letterbox(_Sample):
     description = "Drops events into a letterbox."
     config_fields = (
         Field(key="address", label="Address", description="Where.", required=True, minlength=3, maxlength=100),
-        Field(key="floor", label="Floor", description="Which.", type="number"),
+        Field(key="floor", label="Floor", description="Which.", pattern=r"-?[0-9]+", pattern_hint="a whole number"),
         Field(key="express", label="Express", description="Fast.", type="checkbox", default="false"),
         Field(key="stamps", label="Stamps", description="By country.", type="key_value_map"),
         Field(

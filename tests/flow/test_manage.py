@@ -196,7 +196,7 @@ async def test_json_values_are_understood_as_text(office: Office) -> None:
         ({"config": {"address": "ab"}}, ["config.address must be at least 3 characters"]),
         ({"config": {"address": "Elm", "size": "m"}}, ["config.size must be one of: s, l"]),
         ({"config": {"address": "Elm", "zip": "1"}}, ["config.zip failed pattern validation: five digits"]),
-        ({"config": {"address": "Elm", "floor": "x"}}, ["config.floor must be a number"]),
+        ({"config": {"address": "Elm", "floor": "x"}}, ["config.floor failed pattern validation: a whole number"]),
         ({"config": {"address": "Elm", "express": "on"}}, ["config.express must be one of: true, false"]),
         ({"config": {"address": "Elm", "roof": "x"}}, ["config.roof is not a field of this destination type"]),
         ({"config": {"address": "Nowhere"}}, ["config.address is nowhere"]),
@@ -234,7 +234,7 @@ async def test_all_faults_are_told_at_once(office: Office) -> None:
         "metadata must be an object",
         "topics is required",
         "config.address is required",
-        "config.floor must be a number",
+        "config.floor failed pattern validation: a whole number",
     ]
 
 

@@ -26,7 +26,7 @@ async def test_schemathesis_finds_no_server_error(tmp_path: Path, http: HttpClie
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"),
                 *("--header", f"Authorization: Bearer {KEY}"),
                 *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
-                *("--max-examples", "25", "--mode", "all", "--workers", "2", "--suppress-health-check", "all"),
+                *("--max-examples", "15", "--mode", "all", "--workers", "1", "--suppress-health-check", "all"),
             ],
             cwd=tmp_path,
             capture_output=True,

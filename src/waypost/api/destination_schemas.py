@@ -208,5 +208,5 @@ def _as_sent(field: Field) -> Schema:
     if field.options:
         text["enum"] = [option.value for option in field.options]
     described = {"description": field.description, **({"readOnly": True} if field.read_only else {})}
-    also = {"checkbox": "boolean", "number": "number", "key_value_map": "object"}.get(field.type)
+    also = {"checkbox": "boolean", "key_value_map": "object"}.get(field.type)
     return {"anyOf": [text, {"type": also}], **described} if also else text | described

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-FieldKind = Literal["text", "checkbox", "key_value_map", "select", "number"]
+FieldKind = Literal["text", "checkbox", "key_value_map", "select"]
+"""What the published SDKs know; a number is text with a pattern."""
+
 MASK = "*"
 _SHOWN_OF_A_SECRET = 4
 _SHORTEST_SECRET_TO_SHOW_OF = 10
@@ -69,8 +71,6 @@ class Field(Struct, frozen=True, kw_only=True):
             return f"{path} must be one of: {', '.join(option.value for option in self.options)}"
         if self.type == "checkbox" and value not in {"true", "false"}:
             return f"{path} must be one of: true, false"
-        if self.type == "number" and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-            return f"{path} must be a number"
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
             hint = f": {self.pattern_hint}" if self.pattern_hint else ""
             return f"{path} failed pattern validation{hint}"
