@@ -25,6 +25,7 @@ from waypost.core.filters import FilterLimits
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock, textmaps
 from waypost.flow.access import Access, Admin
+from waypost.flow.attempt import Attempts
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
 from waypost.flow.manage import Manager
@@ -63,16 +64,14 @@ class Service:
         self.tools = tools_of(settings)
         for kind in self.registry.values():
             kind.check_options(self.tools.options)
-        self.dispatcher = Dispatcher(
-            self.store,
-            self.registry,
-            self.tools,
-            retry_policy_of(settings),
-            self.metrics,
-            sequence,
-            bounds=bounds_of(settings),
-            journal=journal,
+        attempts = Attempts(
+            registry=self.registry,
+            tools=self.tools,
+            policy=retry_policy_of(settings),
+            sequence=sequence,
+            timeout=settings.delivery_timeout,
         )
+        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds_of(settings))
         self.directory = Directory(self.store, filter_limits_of(settings))
         publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal)
         self.manager = Manager(
@@ -94,9 +93,9 @@ class Service:
             now=clock.now,
             fixed_key=settings.api_key.get_secret_value() if settings.api_key else None,
         )
-        self.replayer = Replayer(self.store, self.dispatcher.ring)
+        self.replayer = Replayer(self.store, self.dispatcher.ask)
         self.prober = Prober(
-            self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.webhook_timeout
+            self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.delivery_timeout
         )
         catalogue = frozenset(settings.topics)
         self._publish = PublishEndpoint(
@@ -206,7 +205,7 @@ def bounds_of(settings: Settings) -> Bounds:
         queue_per_destination=settings.delivery_queue_per_destination,
         lease=settings.delivery_lease,
         sweep_interval=settings.sweep_interval,
-        shutdown=settings.webhook_timeout + 1,
+        shutdown=settings.shutdown_timeout,
     )
 
 

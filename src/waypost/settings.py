@@ -8,9 +8,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from waypost.core import topics
@@ -53,7 +53,8 @@ def _topic_names(values: tuple[str, ...]) -> tuple[str, ...]:
 
 Csv = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_csv)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
-Seconds = Annotated[float, Field(gt=0)]
+_YEAR = 31_536_000
+Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -116,13 +117,17 @@ class Settings(BaseSettings):
     )
     delivery_queue: Count = Field(20_000, description="Most deliveries held in memory; more wait in the store.")
     delivery_queue_per_destination: Count = Field(2_000, description="The same for one destination.")
-    delivery_lease: Seconds = Field(120.0, description="How long a worker owns a delivery; longer than any attempt.")
+    delivery_timeout: Seconds = Field(60.0, description="Longest attempt to any destination, whatever its type.")
+    delivery_lease: Seconds = Field(
+        180.0, description="How long a worker owns a delivery; at least twice the longest attempt."
+    )
+    shutdown_timeout: Seconds = Field(8.0, description="How long a stop waits for attempts under way.")
     sweep_interval: Seconds = Field(5.0, description="How often the store is searched for forgotten deliveries.")
 
     # retries: the server's policy, which a destination may override
     retry_limit: int = Field(10, ge=0, description="Most automatic retries after the first attempt.")
     retry_base: Seconds = Field(30.0, description="Wait before the first retry.")
-    retry_factor: float = Field(2.0, ge=1, description="Each further wait is this many times the one before.")
+    retry_factor: float = Field(2.0, ge=1, le=100, description="Each further wait is this many times the one before.")
     retry_max_wait: Seconds = Field(86_400.0, description="Longest wait, also for Retry-After.")
     retry_jitter: float = Field(0.1, ge=0, le=1, description="Share of the wait that is added at random, at most.")
     retry_schedule: Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_csv)] = Field(
@@ -187,6 +192,14 @@ class Settings(BaseSettings):
     )
     log_events: bool = Field(True, description="One line per publish and one per attempt.")
     metrics: bool = Field(True, description="Serve `/metrics`, open to whoever reaches the port.")
+
+    @model_validator(mode="after")
+    def _leases_outlast_attempts(self) -> Self:
+        if self.webhook_timeout > self.delivery_timeout:
+            raise ValueError("webhook_timeout must not be longer than delivery_timeout")
+        if self.delivery_lease < 2 * self.delivery_timeout:
+            raise ValueError("delivery_lease must be at least twice delivery_timeout")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -275,6 +288,9 @@ def _secret_file(variable: str, path: str) -> str:
 
 def _sentences(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_input=False):
+        if not problem["loc"]:
+            yield problem["msg"].removeprefix("Value error, ")
+            continue
         name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
             yield f"{name}: there is no such setting ({PREFIX}{name.upper()}); `waypost config` lists them"

@@ -100,6 +100,9 @@ class World:
     def admit(self, matched: Sequence[Destination]) -> Micros | None:
         return None
 
+    def decline(self, matched: Sequence[Destination]) -> None:
+        raise AssertionError("nothing was admitted")
+
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
         raise AssertionError("nothing was admitted")
 

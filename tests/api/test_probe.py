@@ -19,6 +19,7 @@ from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
+from waypost.flow.attempt import Attempts
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.manage import Manager
 from waypost.flow.probe import Prober
@@ -80,16 +81,10 @@ class Town:
         self.world = world
         types = Registry(iter([letterbox_type(self.postman)]))
         sequence, tools = clock.Sequence(), samples.tools()
-        self.dispatcher = Dispatcher(
-            world.store,
-            types,
-            tools,
-            RetryPolicy(schedule=(0.01,), jitter=0, retry_on="any"),
-            NullMetrics(),
-            sequence,
-            bounds=Bounds(sweep_interval=0.05),
-            journal=NullJournal(),
-        )
+        policy = RetryPolicy(schedule=(0.01,), jitter=0, retry_on="any")
+        attempts = Attempts(registry=types, tools=tools, policy=policy, sequence=sequence, timeout=30.0)
+        bounds = Bounds(sweep_interval=0.05)
+        self.dispatcher = Dispatcher(world.store, attempts, NullMetrics(), NullJournal(), bounds=bounds)
         self.manager = Manager(
             world.store,
             types,

@@ -142,6 +142,8 @@ async def test_an_id_is_accepted_once_per_tenant(world: World) -> None:
         ({"data": "text"}, "data must be an object"),
         ({"time": "yesterday"}, "time: invalid RFC3339 encoded datetime"),
         ({"time": "2024-01-15T10:30:00"}, "time must be an RFC 3339 date-time with an offset"),
+        ({"time": "0001-01-01T00:00:00+10:00"}, "time must be from year 1 to year 9999 in UTC"),
+        ({"time": "9999-12-31T23:59:59-10:00"}, "time must be from year 1 to year 9999 in UTC"),
         ({"metadata": {"n": 1}}, "metadata[...]: expected str, got int"),
         ({"metadata": {"": "x"}}, "metadata keys must have 1 to 128 characters"),
         ({"metadata": {str(n): "" for n in range(101)}}, "metadata must have at most 100 keys"),
@@ -206,8 +208,12 @@ async def test_too_large_is_refused_whether_announced_or_not(world: World) -> No
         for _ in range(30):
             yield b" " * 100
 
+    async def in_one_piece() -> AsyncIterator[bytes]:
+        yield large
+
     large = msgspec.json.encode({"tenant_id": "acme", "data": {"x": "y" * 1000}})
-    for answer in (await world.publish(large), await world.http.post(PUBLISH, content=in_pieces())):
+    unannounced = [await world.http.post(PUBLISH, content=pieces()) for pieces in (in_pieces, in_one_piece)]
+    for answer in (await world.publish(large), *unannounced):
         assert answer.status_code == 413
         assert answer.json() == {"status": 413, "message": "the request is larger than 1000 bytes"}
     assert await world.stored() == []

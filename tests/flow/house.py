@@ -15,6 +15,7 @@ from waypost.connect.registry import Registry
 from waypost.core.model import DeliveryState, Destination, Event
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
+from waypost.flow.attempt import Attempts
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
 from waypost.flow.publish import Publisher
@@ -78,7 +79,14 @@ def scripted(receivers: Receivers) -> type[DestinationType]:
 
 
 class House:
-    def __init__(self, folder: Path, receivers: Receivers, bounds: Bounds, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        receivers: Receivers,
+        bounds: Bounds,
+        policy: RetryPolicy,
+        attempt_timeout: float = 30.0,
+    ) -> None:
         guard, resolver = AddressGuard(), SystemResolver()
         tools = Tools(http=HttpClient(HttpSettings(), resolver, guard), guard=guard, resolver=resolver, options={})
         self.receivers = receivers
@@ -86,12 +94,13 @@ class House:
         self.metrics = PrometheusMetrics()
         self.store = SqliteStore(folder / "waypost.db", Vault([bytes(32)]), clock=clock.now)
         registry = Registry(iter([scripted(receivers)]))
-        self.dispatcher = Dispatcher(
-            self.store, registry, tools, policy, self.metrics, self.sequence, bounds=bounds, journal=NullJournal()
+        attempts = Attempts(
+            registry=registry, tools=tools, policy=policy, sequence=self.sequence, timeout=attempt_timeout
         )
+        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, NullJournal(), bounds=bounds)
         self.directory = Directory(self.store)
         self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, NullJournal())
-        self.replayer = Replayer(self.store, self.dispatcher.ring)
+        self.replayer = Replayer(self.store, self.dispatcher.ask)
 
     async def start(self) -> None:
         await self.store.open()

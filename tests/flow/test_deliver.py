@@ -11,12 +11,12 @@ import pytest
 
 from tests.flow.house import FAST, House, Receivers
 from waypost.connect.connector import Message
-from waypost.core.errors import BadRequest, DeliveryError, NotFound
-from waypost.core.model import DeliveryState
+from waypost.core.errors import BadRequest, DeliveryError, NotFound, Unavailable
+from waypost.core.model import DeliveryState, Destination
 from waypost.core.retry import RetryOverrides, RetryPolicy
 from waypost.flow import clock
 from waypost.flow.deliver import Bounds
-from waypost.store.base import Accepted, Publication
+from waypost.store.base import Accepted, Publication, Result
 
 
 @pytest.fixture
@@ -35,8 +35,15 @@ def policy() -> RetryPolicy:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, receivers: Receivers, bounds: Bounds, policy: RetryPolicy) -> AsyncIterator[House]:
-    built = House(tmp_path, receivers, bounds, policy)
+def attempt_timeout() -> float:
+    return 30.0
+
+
+@pytest.fixture
+async def house(
+    tmp_path: Path, receivers: Receivers, bounds: Bounds, policy: RetryPolicy, attempt_timeout: float
+) -> AsyncIterator[House]:
+    built = House(tmp_path, receivers, bounds, policy, attempt_timeout)
     await built.start()
     yield built
     await built.close()
@@ -150,15 +157,127 @@ async def test_what_does_not_fit_in_memory_waits_in_the_store(house: House) -> N
     assert sorted(house.receivers.ids(to.id)) == sorted(new.id for new in published)
 
 
-@pytest.mark.parametrize("bounds", [Bounds(lease=0.2, sweep_interval=0.05, shutdown=0.2)])
-async def test_a_lease_that_ran_out_is_found_by_the_sweep(house: House) -> None:
-    """A worker that never comes back must not keep an event."""
+@pytest.mark.parametrize("attempt_timeout", [0.1])
+async def test_an_attempt_has_a_bound_whatever_the_type_does(house: House) -> None:
     to = await house.add()
-    calls = [hangs, succeeds]
-    house.receivers.behaviour[to.id] = in_turn(calls)
+    house.receivers.behaviour[to.id] = in_turn([hangs, succeeds])
     new = await house.publish()
     await house.until(new, to, DeliveryState.DELIVERED)
-    assert [kept.attempt.number for kept in await house.attempts(new)] == [1]
+    assert [kept.attempt.code for kept in await house.attempts(new)] == ["timeout", "ack"]
+
+
+@pytest.mark.parametrize("attempt_timeout", [0.1])
+@pytest.mark.parametrize("bounds", [Bounds(lease=0.3, sweep_interval=0.05, shutdown=0.2)])
+async def test_a_delivery_lost_in_memory_is_found_by_the_sweep(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    to = await house.add()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.dispatcher, "_pump", lambda: None)
+        new = await house.publish()
+        house.dispatcher._lanes.drain(house.dispatcher._lanes.of(to))
+    await house.until(new, to, DeliveryState.DELIVERED)
+
+
+@pytest.mark.parametrize("attempt_timeout", [0.25])
+@pytest.mark.parametrize(
+    "bounds", [Bounds(lease=0.6, concurrency_per_destination=1, sweep_interval=0.02, shutdown=0.2)]
+)
+async def test_no_delivery_is_attempted_twice_at_once(house: House) -> None:
+    """Waiting for their turn takes these deliveries longer than their lease."""
+    to = await house.add()
+    under_way: list[str] = []
+
+    async def slowly(message: Message) -> None:
+        assert message.event.id not in under_way
+        under_way.append(message.event.id)
+        await asyncio.sleep(0.15)
+        under_way.remove(message.event.id)
+
+    house.receivers.behaviour[to.id] = slowly
+    published = [await house.publish() for _ in range(8)]
+    for new in published:
+        await house.until(new, to, DeliveryState.DELIVERED)
+    assert sorted(house.receivers.ids(to.id)) == sorted(new.id for new in published)
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(queue=60, queue_per_destination=60, concurrency_per_destination=8, sweep_interval=0.02)]
+)
+async def test_dead_destinations_leave_room_for_the_healthy(house: House) -> None:
+    """Enough waits for the dead ones to fill the process many times over."""
+    dead = [await house.add(f"des_dead_{n}", tenant="dead") for n in range(4)]
+    for to in dead:
+        house.receivers.behaviour[to.id] = fails("timeout")
+    healthy = await house.add("des_healthy")
+    for _ in range(150):
+        await house.publish("dead")
+    published = [await house.publish() for _ in range(100)]
+    for new in published:
+        await house.until(new, healthy, DeliveryState.DELIVERED)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(queue=20, sweep_interval=0.05, shutdown=0.2)])
+async def test_events_being_accepted_count_as_held(house: House) -> None:
+    to = await house.add()
+    house.receivers.behaviour[to.id] = hangs
+    await asyncio.gather(*(house.publish() for _ in range(200)))
+    assert house.dispatcher._lanes.held <= 20
+
+
+@pytest.mark.parametrize("bounds", [Bounds(concurrency_per_destination=16, sweep_interval=0.05, shutdown=0.2)])
+async def test_a_recovered_destination_gets_its_width_back(house: House) -> None:
+    to = await house.add()
+    lane = house.dispatcher._lanes.of(to)
+    for _ in range(10):
+        lane.heard(unresponsive=True)
+    most = 0
+
+    async def count(_: Message) -> None:
+        nonlocal most
+        most = max(most, lane.in_flight)
+        await asyncio.sleep(0.002)
+
+    house.receivers.behaviour[to.id] = count
+    published = await asyncio.gather(*(house.publish() for _ in range(30)))
+    for _ in range(10):
+        published += await asyncio.gather(*(house.publish() for _ in range(30)))
+    for new in published:
+        await house.until(new, to, DeliveryState.DELIVERED)
+    assert most >= 8
+
+
+async def test_a_result_that_the_store_refuses_is_recorded_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    to = await house.add()
+    record, refusals = house.store.record, iter([True])
+
+    def sometimes(made: Result) -> asyncio.Future[bool]:
+        if next(refusals, False):
+            refused: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            refused.set_exception(Unavailable("the disk is full"))
+            return refused
+        return record(made)
+
+    monkeypatch.setattr(house.store, "record", sometimes)
+    new = await house.publish()
+    await house.until(new, to, DeliveryState.DELIVERED)
+    assert len(house.receivers.seen) == len(await house.attempts(new)) == 1
+
+
+async def test_a_worker_survives_a_store_that_cannot_be_read(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    to = await house.add()
+    first = await house.publish()
+    await house.until(first, to, DeliveryState.DELIVERED)
+    read, refusals = house.store.destination_by_no, iter([True])
+
+    async def sometimes(no: int) -> Destination | None:
+        if next(refusals, False):
+            raise Unavailable("the file is locked")
+        return await read(no)
+
+    monkeypatch.setattr(house.store, "destination_by_no", sometimes)
+    house.dispatcher._lanes.of(to).stale += 1
+    others = [await house.publish() for _ in range(5)]
+    for new in others[1:]:
+        await house.until(new, to, DeliveryState.DELIVERED)
 
 
 async def test_a_restart_goes_on_where_the_old_process_stopped(house: House, tmp_path: Path) -> None:
@@ -184,6 +303,42 @@ class TestChanges:
         await house.until(second, to, DeliveryState.DELIVERED)
         used = [(await house.attempts(new))[0].attempt.response for new in (first, second)]
         assert used == [{"secret": "old"}, {"secret": "new"}]
+        assert len(house.receivers.closed) == 1
+
+    async def test_a_slow_answer_to_an_earlier_change_is_not_believed(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        to = await house.add()
+        first = await house.publish()
+        await house.until(first, to, DeliveryState.DELIVERED)
+        read, delays = house.store.destination_by_no, iter([0.1])
+
+        async def unevenly(no: int) -> Destination | None:
+            found = await read(no)
+            await asyncio.sleep(next(delays, 0))
+            return found
+
+        monkeypatch.setattr(house.store, "destination_by_no", unevenly)
+        second = await house.change(to, metadata={"n": "2"})
+        await asyncio.sleep(0.02)
+        third = await house.change(second, disabled_at=clock.now())
+        await asyncio.sleep(0.3)
+        lane = house.dispatcher._lanes.of(third)
+        assert (lane.destination.version, lane.shut, lane.stale) == (third.version, True, 0)
+
+    async def test_no_connection_is_closed_under_a_send(self, house: House) -> None:
+        to = await house.add()
+        gate = asyncio.Event()
+        house.receivers.behaviour[to.id] = lambda _: gate.wait()
+        new = await house.publish()
+        async with asyncio.timeout(5):
+            while not house.receivers.seen:
+                await asyncio.sleep(0.005)
+        await house.change(to, metadata={"team": "x"})
+        await asyncio.sleep(0.05)
+        assert house.receivers.closed == []
+        gate.set()
+        await house.until(new, to, DeliveryState.DELIVERED)
         assert len(house.receivers.closed) == 1
 
     @pytest.mark.parametrize("policy", [RetryPolicy(schedule=(0.2, 0.01), jitter=0)])
@@ -241,6 +396,20 @@ class TestManualRetry:
                 await asyncio.sleep(0.005)
         second = (await house.attempts(new))[1].attempt
         assert (second.number, second.manual, second.ok) == (2, True, True)
+
+    @pytest.mark.parametrize("bounds", [Bounds(sweep_interval=60, shutdown=0.2)])
+    async def test_asked_for_during_an_attempt_follows_at_once(self, house: House) -> None:
+        to = await house.add()
+        gate = asyncio.Event()
+        house.receivers.behaviour[to.id] = in_turn([lambda _: gate.wait(), succeeds])
+        new = await house.publish()
+        await house.replayer.retry(new.id, to.id, None)
+        await asyncio.sleep(0.05)
+        gate.set()
+        async with asyncio.timeout(5):
+            while len(await house.attempts(new)) < 2:
+                await asyncio.sleep(0.005)
+        assert [kept.attempt.manual for kept in await house.attempts(new)] == [False, True]
 
     async def test_refuses_what_makes_no_sense(self, house: House) -> None:
         to, disabled = await house.add(), await house.add("des_2", disabled_at=clock.now())

@@ -8,8 +8,21 @@ from waypost.core.model import Destination
 from waypost.flow.lanes import Lane, Lanes
 
 
-def lanes(*, in_flight: int = 1000, per_destination: int = 1000, per_tenant: int = 1000) -> Lanes:
-    return Lanes(in_flight=in_flight, per_destination=per_destination, per_tenant=per_tenant)
+def lanes(
+    *,
+    in_flight: int = 1000,
+    per_destination: int = 1000,
+    per_tenant: int = 1000,
+    queue: int = 1000,
+    queue_per_destination: int = 1000,
+) -> Lanes:
+    return Lanes(
+        in_flight=in_flight,
+        per_destination=per_destination,
+        per_tenant=per_tenant,
+        queue=queue,
+        queue_per_destination=queue_per_destination,
+    )
 
 
 def to(no: int, tenant: str = "acme") -> Destination:
@@ -91,6 +104,35 @@ def test_a_removed_lane_is_forgotten() -> None:
     queue.remove(lane)
     assert queue.get(1) is None
     assert queue.of_tenant("acme") == []
+
+
+def test_a_lane_that_nobody_answers_holds_less() -> None:
+    queue = lanes(per_destination=64)
+    lane = queue.of(to(1))
+    assert queue.room(lane) == 1000
+    for _ in range(6):
+        lane.heard(unresponsive=True)
+    assert queue.room(lane) == 32
+
+
+def test_a_full_process_leaves_every_lane_a_little_room() -> None:
+    queue = lanes(queue=10)
+    enqueue(queue, to(1), 10)
+    other = queue.of(to(2))
+    assert [queue.room(queue.of(to(1))), queue.room(other)] == [0, 4]
+    queue.reserve([other])
+    assert queue.room(other) == 3
+    queue.decline(other)
+    assert (queue.room(other), queue.held) == (4, 10)
+
+
+def test_draining_takes_the_newest() -> None:
+    queue = lanes()
+    lane = enqueue(queue, to(1), 5)
+    oldest = list(lane.queue)[:2]
+    assert len(queue.drain(lane, down_to=2)) == 3
+    assert (list(lane.queue), queue.held) == (oldest, 2)
+    assert queue.drain(lane, down_to=5) == []
 
 
 @given(

@@ -235,14 +235,29 @@ class TestClaim:
         assert await store.delivery_states(new.seq) == {to.id: DeliveryState.CANCELLED}
         assert await claim(store, to) == ()
 
-    async def test_backlog_counts_what_is_not_settled(self, store: Store) -> None:
+    async def test_what_is_not_settled_is_counted(self, store: Store) -> None:
         to = await add(store)
         leased, waiting = await accepted(store, to), await accepted(store, to, leased=False)
-        assert (await store.backlog(now=NOW)).waiting == 2
-        assert (await store.backlog(now=NOW)).oldest_due == NOW
+        assert await store.count_waiting() == 2
         for done in (leased, waiting):
             await store.record(result(delivery(done, to), outcome()))
-        assert await store.backlog(now=NOW) == structs.replace(await store.backlog(now=NOW), waiting=0, oldest_due=None)
+        assert await store.count_waiting() == 0
+
+    async def test_what_waits_for_a_disabled_destination_is_not_due(self, store: Store) -> None:
+        to = await add(store)
+        await accepted(store, to, leased=False)
+        disabled = await store.replace_destination(structs.replace(to, disabled_at=NOW))
+        assert disabled is not None
+        assert await store.due_destinations() == []
+        await store.replace_destination(structs.replace(disabled, disabled_at=None))
+        assert await store.due_destinations() == [(to.no, NOW)]
+
+    async def test_release_by_a_worker_whose_lease_ran_out_changes_nothing(self, store: Store) -> None:
+        to = await add(store)
+        new = await accepted(store, to)
+        await claim(store, to, now=LEASE)
+        await store.release([delivery(new, to)], due=NOW)
+        assert await claim(store, to, now=LEASE) == ()
 
 
 class TestManualRetry:

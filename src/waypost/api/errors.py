@@ -20,7 +20,7 @@ RETRY_AFTER_SECONDS = 1
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
-def describe(error: WaypostError) -> tuple[int, dict[str, Any]]:
+def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     """The status and the body that an error is answered with."""
     if isinstance(error, Refused):
         return error.status, _body(error.status, error.message, error.data)
@@ -29,7 +29,7 @@ def describe(error: WaypostError) -> tuple[int, dict[str, Any]]:
     return 500, _body(500, "internal server error")
 
 
-def headers_of(error: WaypostError) -> dict[str, str]:
+def headers_of(error: Exception) -> dict[str, str]:
     """What an error's answer says in its header beside the body."""
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+import structlog
 from msgspec import Raw, Struct
 
 from waypost.api.errors import describe, headers_of
-from waypost.core import ids, topics
+from waypost.core import ids, times, topics
 from waypost.core.errors import BadRequest, Invalid, MethodNotAllowed, TooLarge, WaypostError
 from waypost.core.model import Event
 from waypost.store.base import Accepted
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_log = structlog.get_logger("waypost")
 
 ID_MAX_LENGTH = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,11 +97,12 @@ class PublishEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if scope["method"] != "POST":
-                raise MethodNotAllowed("method not allowed")
+            _must_be_post(scope)
             self._authorise(_header(scope, b"authorization"))
             await _respond(send, _HTTP_ACCEPTED, await self._handlers[scope["path"]](scope, receive))
-        except WaypostError as error:
+        except Exception as error:  # noqa: BLE001  whatever went wrong, the caller gets an answer and never a 202
+            if not isinstance(error, WaypostError):
+                _log.exception("publish_crashed")
             self._refused()
             status, body = describe(error)
             extra = [(name.encode(), value.encode()) for name, value in headers_of(error).items()]
@@ -158,8 +162,8 @@ def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str], l
         problems.append("tenant_id is required")
     if not data.startswith(b"{"):
         problems.append("data must be an object" if data and data != b"null" else "data is required")
-    if request.time is not None and request.time.tzinfo is None:
-        problems.append("time must be an RFC 3339 date-time with an offset")
+    if request.time is not None:
+        problems += _time_problems(request.time)
     topic = request.topic or ""
     if catalogue and not topic:
         problems.append("topic is required")
@@ -168,6 +172,13 @@ def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str], l
     if request.metadata:
         problems += _metadata_problems(request.metadata, limits)
     return problems
+
+
+def _time_problems(time: datetime) -> list[str]:
+    if time.tzinfo is None:
+        return ["time must be an RFC 3339 date-time with an offset"]
+    in_range = times.FIRST <= (time - _EPOCH) // _MICROSECOND <= times.LAST
+    return [] if in_range else ["time must be from year 1 to year 9999 in UTC"]
 
 
 def _metadata_problems(metadata: dict[str, str], limits: Limits) -> list[str]:
@@ -204,6 +215,11 @@ def _sentence(complaint: str) -> str:
     return f"{path or 'body'}: {what[:1].lower()}{what[1:]}"
 
 
+def _must_be_post(scope: Scope) -> None:
+    if scope["method"] != "POST":
+        raise MethodNotAllowed("method not allowed")
+
+
 def _header(scope: Scope, name: bytes) -> bytes | None:
     for key, value in scope["headers"]:
         if key == name:
@@ -216,11 +232,11 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     declared = _header(scope, b"content-length")
     if declared is not None and int(declared) > limit:
         raise TooLarge(f"the request is larger than {limit} bytes")
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+    body, more = b"", True
+    while more:
         message = await receive()
         body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > limit:
             raise TooLarge(f"the request is larger than {limit} bytes")
     if message["type"] == "http.disconnect":

@@ -1,28 +1,24 @@
-"""Delivering: take what is due, send it, settle it, put it on record."""
+"""Delivering: take what is due, have it sent, put it on record."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
 from msgspec import Struct
 
-from waypost.connect.connector import Connection, Message, Tools
-from waypost.connect.registry import Registry
 from waypost.core import ids
-from waypost.core.errors import DeliveryError, MissingExtra, Unavailable, WaypostError
-from waypost.core.message import merged_metadata
-from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros, Outcome
-from waypost.core.retry import RetryPolicy
-from waypost.core.settle import settle
+from waypost.core.errors import Unavailable
+from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros
 from waypost.flow import clock
+from waypost.flow.attempt import Attempts
 from waypost.flow.lanes import Lane, Lanes
+from waypost.flow.rings import Rings
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.store.base import Result, Store
@@ -31,6 +27,8 @@ _log = structlog.get_logger("waypost")
 _NOBODY_ANSWERED = frozenset({"timeout", "dns_error", "connection_refused", "network_unreachable"})
 _RECORD_AGAIN_AFTER = 1.0
 _CLAIM_AGAIN_AFTER = SECOND // 20
+_COUNTING_SHARE = 50
+"""The backlog is counted at most this many times as rarely as counting it takes."""
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -44,49 +42,38 @@ class Bounds(Struct, frozen=True, kw_only=True):
     lease: float = 120.0
     sweep_interval: float = 5.0
     lane_idle: float = 300.0
-    shutdown: float = 10.0
+    shutdown: float = 8.0
 
 
 class Dispatcher:
     """Delivers. Truth is in the store: whatever this process forgets, a sweep finds again when its lease runs out."""
 
-    def __init__(
-        self,
-        store: Store,
-        registry: Registry,
-        tools: Tools,
-        policy: RetryPolicy,
-        metrics: Metrics,
-        sequence: clock.Sequence,
-        *,
-        bounds: Bounds,
-        journal: Journal,
-    ) -> None:
+    def __init__(self, store: Store, attempts: Attempts, metrics: Metrics, journal: Journal, *, bounds: Bounds) -> None:
         self._store = store
-        self._registry = registry
-        self._tools = tools
-        self._policy = policy
+        self._attempts = attempts
         self._metrics = metrics
-        self._sequence = sequence
-        self._bounds = bounds
         self._journal = journal
+        self._bounds = bounds
         self._lease = round(bounds.lease * SECOND)
+        self._longest_attempt = round(attempts.timeout * SECOND)
         self._lanes = Lanes(
             in_flight=bounds.concurrency,
             per_destination=bounds.concurrency_per_destination,
             per_tenant=bounds.concurrency_per_tenant,
+            queue=bounds.queue,
+            queue_per_destination=bounds.queue_per_destination,
         )
         metrics.watch_in_flight(lambda: self._lanes.in_flight)
-        self._rings: list[tuple[Micros, int]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._rings = Rings(self._claim_all)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._workers = 0
         self._accepting = False
+        self._waiting = 0
+        self._count_again_at = 0.0
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._accepting = True
-        self._sweeper = self._spawn(self._sweep())
+        self._sweeper = self._spawn(self._sweep_for_ever())
 
     async def close(self) -> None:
         """Start nothing more, let what is in flight end, close the connections. What remains stays on disk."""
@@ -94,17 +81,16 @@ class Dispatcher:
             return
         self._accepting = False
         self._sweeper.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._rings.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._bounds.shutdown)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(Unavailable):
-            for lane in self._lanes.all():
+        for lane in self._lanes.all():
+            with contextlib.suppress(Unavailable):
                 await self._give_back(lane)
-                await _close(lane)
+            await _cool_down(lane)
 
     @property
     def delivering(self) -> bool:
@@ -114,19 +100,21 @@ class Dispatcher:
     # what publishing and management tell
 
     def admit(self, matched: Sequence[Destination]) -> Micros | None:
-        bounds, lanes = self._bounds, self._lanes
-        if not self._accepting or lanes.held + len(matched) > bounds.queue:
+        lanes = [self._lanes.of(destination) for destination in matched]
+        if not self._accepting or any(lane.more_in_store or not self._lanes.room(lane) for lane in lanes):
             return None
-        for destination in matched:
-            lane = lanes.get(destination.no)
-            if lane is not None and (lane.more_in_store or lane.held >= bounds.queue_per_destination):
-                return None
+        self._lanes.reserve(lanes)
         return clock.now() + self._lease
+
+    def decline(self, matched: Sequence[Destination]) -> None:
+        for destination in matched:
+            self._lanes.decline(self._lanes.of(destination))
 
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
         for destination in matched:
             lane = self._lanes.of(destination)
-            lane.stale |= stale
+            lane.stale += stale
+            self._lanes.decline(lane)
             first = Delivery(
                 event=event, destination_no=destination.no, attempt=1, retries=0, manual=False, lease_until=lease_until
             )
@@ -134,19 +122,19 @@ class Dispatcher:
         self._pump()
 
     def ring(self, destination_no: int, due: Micros) -> None:
+        self._rings.ring(destination_no, due)
+
+    def ask(self, destination_no: int, event_seq: int) -> None:
+        """A manual attempt is due now, or as soon as the attempt of this event that is under way has ended."""
         lane = self._lanes.get(destination_no)
         if lane is not None:
-            if lane.next_ring is not None and lane.next_ring <= due:
-                return
-            lane.next_ring = due
-        heapq.heappush(self._rings, (due, destination_no))
-        if self._rings[0][0] == due:
-            self._set_timer()
+            lane.asked.add(event_seq)
+        self.ring(destination_no, clock.now())
 
     def changed(self, tenant_id: str) -> None:
         """The tenant's destinations have changed: the very next attempt uses them as they are now."""
         for lane in self._lanes.of_tenant(tenant_id):
-            lane.stale = True
+            lane.stale += 1
         self._spawn(self._refresh_tenant(tenant_id))
 
     async def _refresh_tenant(self, tenant_id: str) -> None:
@@ -157,56 +145,41 @@ class Dispatcher:
                 self.ring(destination.no, clock.now())
 
     async def _refresh(self, lane: Lane) -> None:
-        if not lane.stale:
-            return
-        current = await self._store.destination_by_no(lane.destination.no)
-        lane.stale = False
-        lane.gone = current is None
-        if current is not None and current.version == lane.destination.version:
-            return
-        await _close(lane)
-        if current is not None:
-            lane.destination = current
+        """Look at the destination until no change has come meanwhile. An answer older than the lane's is ignored."""
+        while lane.stale:
+            seen = lane.stale
+            current = await self._store.destination_by_no(lane.destination.no)
+            if current is None:
+                lane.gone = True
+            elif current.version > lane.destination.version:
+                lane.destination = current
+                await _cool_down(lane)
+            if lane.stale == seen:
+                lane.stale = 0
         if lane.shut:
             await self._give_back(lane)
 
-    async def _give_back(self, lane: Lane) -> None:
-        deliveries = self._lanes.drain(lane)
+    async def _give_back(self, lane: Lane, *, down_to: int = 0) -> None:
+        deliveries = self._lanes.drain(lane, down_to=down_to)
         if deliveries:
             await self._store.release(deliveries, due=clock.now())
 
     # what is due in the store
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        wait = max(0.0, (self._rings[0][0] - clock.now()) / SECOND)
-        self._timer = self._loop.call_later(min(wait, 3600.0), self._answer_rings)
-
-    def _answer_rings(self) -> None:
-        now = clock.now()
-        due = set()
-        while self._rings and self._rings[0][0] <= now:
-            due.add(heapq.heappop(self._rings)[1])
-        for destination_no in due:
+    def _claim_all(self, destination_nos: Iterable[int]) -> None:
+        for destination_no in destination_nos:
             self._spawn(self._claim(destination_no))
-        if self._rings:
-            self._set_timer()
 
     async def _claim(self, destination_no: int) -> None:
         lane = await self._lane(destination_no)
-        if lane is None or not self._accepting:
-            return
-        lane.next_ring = None
-        if lane.shut:
+        if lane is None or lane.shut or not self._accepting:
             return
         if lane.claiming:
             self.ring(destination_no, clock.now() + _CLAIM_AGAIN_AFTER)
             return
-        bounds = self._bounds
-        room = min(bounds.queue_per_destination - lane.held, bounds.queue - self._lanes.held)
-        lane.more_in_store = room <= 0
-        if room <= 0:
+        room = self._lanes.room(lane)
+        lane.more_in_store = room == 0
+        if not room:
             return
         lane.claiming = True
         try:
@@ -235,27 +208,43 @@ class Dispatcher:
             return None
         return self._lanes.of(destination)
 
-    async def _sweep(self) -> None:
+    async def _sweep_for_ever(self) -> None:
         while True:
-            with contextlib.suppress(Unavailable):
-                now = clock.now()
-                for destination_no, due in await self._store.due_destinations():
-                    if due <= now or self._lanes.get(destination_no) is None:
-                        self.ring(destination_no, due)
-                backlog = await self._store.backlog(now=now)
-                oldest_age = 0.0 if backlog.oldest_due is None else (now - backlog.oldest_due) / SECOND
-                self._metrics.backlog(waiting=backlog.waiting, oldest_age=oldest_age)
-            await self._drop_idle_lanes()
+            try:
+                await self._sweep()
+            except Unavailable as error:
+                _log.warning("sweep_failed", error=str(error))
+            except Exception:  # noqa: BLE001  the sweep is what everything else relies on: it goes on whatever happens
+                _log.exception("sweep_crashed")
             await asyncio.sleep(self._bounds.sweep_interval)
+
+    async def _sweep(self) -> None:
+        now = clock.now()
+        soon = now + round(self._bounds.sweep_interval * SECOND)
+        waiting = await self._store.due_destinations()
+        for destination_no, due in waiting:
+            if due <= soon:
+                self.ring(destination_no, due)
+        oldest = min((due for _, due in waiting), default=now)
+        await self._tell_backlog(oldest_age=max(0.0, (now - oldest) / SECOND))
+        await self._drop_idle_lanes()
+
+    async def _tell_backlog(self, *, oldest_age: float) -> None:
+        """Counting grows with the backlog, so a large one is counted less often."""
+        if time.monotonic() >= self._count_again_at:
+            began = time.monotonic()
+            self._waiting = await self._store.count_waiting()
+            self._count_again_at = time.monotonic() + _COUNTING_SHARE * (time.monotonic() - began)
+        self._metrics.backlog(waiting=self._waiting, oldest_age=oldest_age)
 
     async def _drop_idle_lanes(self) -> None:
         long_ago = time.monotonic() - self._bounds.lane_idle
         for lane in self._lanes.all():
-            if lane.idle and lane.used_at < long_ago:
+            if lane.idle and (lane.gone or lane.used_at < long_ago):
                 self._lanes.remove(lane)
-                await _close(lane)
+                await _cool_down(lane)
 
-    # one attempt
+    # one attempt after another
 
     def _pump(self) -> None:
         """Have as many workers as may be in flight; each goes on while there is work and ends when there is none."""
@@ -266,86 +255,39 @@ class Dispatcher:
         while True:
             try:
                 await self._attempt(lane, delivery)
+            except Unavailable as error:
+                _log.warning("attempt_put_off", destination_no=lane.destination.no, error=str(error))
+            except Exception:  # noqa: BLE001  the delivery keeps its lease, and others must not wait for this worker
+                _log.exception("attempt_failed_to_start", destination_no=lane.destination.no)
             finally:
                 self._lanes.done(lane)
                 self._refill(lane)
             following = self._lanes.next() if self._accepting else None
+            self._pump()
             if following is None:
                 return
             lane, delivery = following
 
     def _refill(self, lane: Lane) -> None:
-        if lane.more_in_store and lane.held <= self._bounds.queue_per_destination // 2:
+        if lane.more_in_store and lane.held <= lane.capacity // 2:
             lane.more_in_store = False
             self.ring(lane.destination.no, clock.now())
 
     async def _attempt(self, lane: Lane, delivery: Delivery) -> None:
         if lane.stale:
             await self._refresh(lane)
-        destination = lane.destination
-        started_at = clock.now()
-        if lane.shut:
-            await self._store.release([delivery], due=started_at)
-            self.ring(destination.no, started_at)
+        now = clock.now()
+        if lane.shut or delivery.lease_until < now + self._longest_attempt:
+            await self._store.release([delivery], due=now)
+            self.ring(lane.destination.no, now)
             return
-        if delivery.lease_until <= started_at:
-            self.ring(destination.no, started_at)
-            return
-        seq = self._sequence.next()
-        outcome = await self._send(lane, delivery, started_at)
-        lane.used_at = time.monotonic()
-        lane.heard(unresponsive=outcome.code in _NOBODY_ANSWERED)
-        ended = outcome.started_at + outcome.latency
-        policy = self._policy.overridden(destination.retry_policy) if destination.retry_policy else self._policy
-        settlement = settle(delivery, outcome, policy, now=ended, jitter=clock.jitter())
-        result = Result(
-            seq=seq, delivery=delivery, destination_type=destination.type, outcome=outcome, settlement=settlement
-        )
+        result = await self._attempts.make(lane, delivery)
         self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
-
-    async def _send(self, lane: Lane, delivery: Delivery, started_at: Micros) -> Outcome:
-        event, destination = delivery.event, lane.destination
-        message = Message(
-            event=event,
-            metadata=merged_metadata(event, destination.delivery_metadata, sent_at=started_at),
-            attempt=delivery.attempt,
-            manual=delivery.manual,
-            sent_at=started_at,
-        )
-        began = time.perf_counter_ns()
-        try:
-            connection = lane.connection or await self._connect(lane)
-            receipt = await connection.send(message)
-        except DeliveryError as error:
-            return _failure(error, started_at, _micros_since(began))
-        except WaypostError as error:
-            code = "missing_extra" if isinstance(error, MissingExtra) else "configuration_error"
-            return _failure(DeliveryError(code, str(error), retryable=True), started_at, _micros_since(began))
-        except Exception as error:  # noqa: BLE001  a fault in a destination type fails the attempt, not the worker
-            _log.exception("attempt_crashed", destination_type=destination.type, destination_id=destination.id)
-            crash = DeliveryError("internal_error", f"the destination type failed: {type(error).__name__}")
-            return _failure(crash, started_at, _micros_since(began))
-        return Outcome(
-            ok=True,
-            code=receipt.code,
-            started_at=started_at,
-            latency=_micros_since(began),
-            request=receipt.request,
-            response=receipt.response,
-        )
-
-    async def _connect(self, lane: Lane) -> Connection:
-        """Open the lane's connection; of several that open one at once, the first to finish is kept."""
-        destination = lane.destination
-        kind = self._registry.get(destination.type)
-        if kind is None:
-            raise DeliveryError("unknown_type", f"this Waypost has no destination type {destination.type}")
-        opened = await kind.connect(destination, self._tools)
-        if lane.connection is None and lane.destination is destination:
-            lane.connection = opened
-            return opened
-        await opened.close()
-        return lane.connection or await self._connect(lane)
+        lane.used_at = time.monotonic()
+        lane.heard(unresponsive=result.outcome.code in _NOBODY_ANSWERED)
+        if len(lane.queue) > lane.capacity:
+            lane.more_in_store = True
+            await self._give_back(lane, down_to=lane.capacity // 2)
 
     # afterwards
 
@@ -366,11 +308,14 @@ class Dispatcher:
                 return
 
     def _tell(self, lane: Lane, result: Result) -> None:
-        outcome, settlement = result.outcome, result.settlement
+        outcome, settlement, event = result.outcome, result.settlement, result.delivery.event
         if settlement.due is not None:
             self.ring(lane.destination.no, settlement.due)
+        if event.seq in lane.asked:
+            lane.asked.discard(event.seq)
+            self.ring(lane.destination.no, clock.now())
         if outcome.ok and result.delivery.attempt == 1:
-            accepted_at = ids.time_of(result.delivery.event.seq)
+            accepted_at = ids.time_of(event.seq)
             self._metrics.first_delivery((outcome.started_at + outcome.latency - accepted_at) / SECOND)
         retried = settlement.state is DeliveryState.PENDING
         self._metrics.attempted(
@@ -387,33 +332,17 @@ class Dispatcher:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if isinstance(error, Unavailable):
+            _log.warning("dispatcher_put_off", error=str(error))
+        elif error is not None:
             _log.error("dispatcher_task_failed", exc_info=error)
 
 
-async def _close(lane: Lane) -> None:
-    connection, lane.connection = lane.connection, None
-    if connection is not None:
-        with contextlib.suppress(Exception):
-            await connection.close()
-
-
-def _micros_since(began: int) -> int:
-    return (time.perf_counter_ns() - began) // 1000
-
-
-def _failure(error: DeliveryError, started_at: Micros, latency: int) -> Outcome:
-    return Outcome(
-        ok=False,
-        code=error.code,
-        started_at=started_at,
-        latency=latency,
-        detail=error.sentence,
-        retryable=error.retryable,
-        retry_after=error.retry_after,
-        request=error.request,
-        response=error.response,
-    )
+async def _cool_down(lane: Lane) -> None:
+    """Have the lane open a new connection for its next send."""
+    warm, lane.warm = lane.warm, None
+    if warm is not None:
+        await warm.retire()
 
 
 def _line(destination: Destination, result: Result) -> dict[str, Any]:

@@ -6,33 +6,75 @@ each have a bound on what is in flight. A lane whose attempts nobody answers is 
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import defaultdict, deque
+from collections.abc import Iterable
 
 from waypost.connect.connector import Connection
-from waypost.core.model import Delivery, Destination, Micros
+from waypost.core.model import Delivery, Destination
+
+_HELD_PER_WIDTH = 32
+"""How many deliveries a lane holds for each attempt that it may have in flight: a dead lane, one wide, holds few."""
+
+LEAST_HELD = 4
+"""What every lane may hold however full the process is, so that many dead destinations cannot starve a healthy one."""
+
+
+class Warm:
+    """An open connection with a count of the sends that use it, so that it is closed under none of them."""
+
+    __slots__ = ("connection", "retired", "sends")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.sends = 0
+        self.retired = False
+
+    async def retire(self) -> None:
+        """Close it, now or when the last send has ended."""
+        self.retired = True
+        await self.close_when_idle()
+
+    async def close_when_idle(self) -> None:
+        if not self.sends:
+            with contextlib.suppress(Exception):
+                await self.connection.close()
 
 
 class Lane:
-    """The deliveries of one destination that this process holds, and what it takes to make them."""
+    """The deliveries of one destination that this process holds, and what it takes to make them.
 
-    def __init__(self, destination: Destination, widest: int) -> None:
+    `reserved` counts deliveries that are being accepted with the promise of a place here. `stale` counts the changes
+    of the destination that the lane has not looked at yet. `asked` holds the events for which a person asked for an
+    attempt while one was under way.
+    """
+
+    def __init__(self, destination: Destination, widest: int, longest: int) -> None:
         self.destination = destination
-        self.connection: Connection | None = None
+        self.warm: Warm | None = None
         self.queue: deque[Delivery] = deque()
+        self.asked: set[int] = set()
+        self.reserved = 0
         self.in_flight = 0
         self.width = widest
-        self.next_ring: Micros | None = None
         self.more_in_store = False
         self.claiming = False
-        self.stale = False
+        self.stale = 0
         self.gone = False
-        self.used_at = 0.0
+        self.used_at = time.monotonic()
         self.waiting_for_turn = False
         self._widest = widest
+        self._longest = longest
 
     @property
     def held(self) -> int:
-        return len(self.queue) + self.in_flight
+        return len(self.queue) + self.in_flight + self.reserved
+
+    @property
+    def capacity(self) -> int:
+        """Most deliveries to hold: fewer for a lane that was narrowed."""
+        return min(self._longest, _HELD_PER_WIDTH * self.width)
 
     @property
     def ready(self) -> bool:
@@ -45,7 +87,7 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        return not self.queue and not self.in_flight and not self.claiming
+        return not self.held and not self.claiming
 
     def heard(self, *, unresponsive: bool) -> None:
         """Halve the width after an attempt that nobody answered, else widen it by one."""
@@ -67,8 +109,12 @@ class _Turns:
 class Lanes:
     """All lanes of the process and whose turn it is. Every operation takes constant time."""
 
-    def __init__(self, *, in_flight: int, per_destination: int, per_tenant: int) -> None:
+    def __init__(
+        self, *, in_flight: int, per_destination: int, per_tenant: int, queue: int, queue_per_destination: int
+    ) -> None:
         self._most_in_flight = in_flight
+        self._most_held = queue
+        self._most_held_per_destination = queue_per_destination
         self._per_destination = per_destination
         self._per_tenant = per_tenant
         self._lanes: dict[int, Lane] = {}
@@ -85,10 +131,12 @@ class Lanes:
         """The destination's lane, made when there is none yet; stale when it knows an older version."""
         lane = self._lanes.get(destination.no)
         if lane is None:
-            lane = self._lanes[destination.no] = Lane(destination, self._per_destination)
+            lane = self._lanes[destination.no] = Lane(
+                destination, self._per_destination, self._most_held_per_destination
+            )
             self._of_tenant[destination.tenant_id][destination.no] = lane
         elif lane.destination.version < destination.version:
-            lane.stale = True
+            lane.stale += 1
         return lane
 
     def all(self) -> list[Lane]:
@@ -107,15 +155,30 @@ class Lanes:
         if not siblings:
             del self._of_tenant[destination.tenant_id]
 
+    def room(self, lane: Lane) -> int:
+        """How many more deliveries the lane may take now."""
+        own = lane.capacity - lane.held
+        return max(min(own, self._most_held - self.held), min(own, LEAST_HELD - lane.held), 0)
+
+    def reserve(self, lanes: Iterable[Lane]) -> None:
+        """Keep a place in each lane for a delivery that is being accepted; `add` or `decline` gives it up."""
+        for lane in lanes:
+            lane.reserved += 1
+            self.held += 1
+
+    def decline(self, lane: Lane) -> None:
+        """Give a reserved place up unused."""
+        lane.reserved -= 1
+        self.held -= 1
+
     def add(self, lane: Lane, delivery: Delivery) -> None:
         lane.queue.append(delivery)
         self.held += 1
         self._line_up(lane)
 
-    def drain(self, lane: Lane) -> list[Delivery]:
-        """Take out everything that is not in flight."""
-        drained = list(lane.queue)
-        lane.queue.clear()
+    def drain(self, lane: Lane, *, down_to: int = 0) -> list[Delivery]:
+        """Take out what is not in flight, the newest first, until that many are left waiting."""
+        drained = [lane.queue.pop() for _ in range(len(lane.queue) - down_to)]
         self.held -= len(drained)
         return drained
 

@@ -133,7 +133,12 @@ class Prober:
         publication = Publication(
             event=event, matched=(destination,), skipped=(), accepted_at=event.time, lease_until=lease_until
         )
-        await self._store.accept(publication)
+        try:
+            await self._store.accept(publication)
+        except BaseException:
+            if lease_until is not None:
+                self._deliverer.decline([destination])
+            raise
         if lease_until is None:
             self._deliverer.ring(destination.no, event.time)
         else:

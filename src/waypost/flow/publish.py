@@ -19,7 +19,14 @@ class Deliverer(Protocol):
     """Who delivers what was accepted."""
 
     def admit(self, matched: Sequence[Destination]) -> Micros | None:
-        """A lease for deliveries to these destinations, or None when they must wait in the store."""
+        """A lease for deliveries to these destinations, or None when they must wait in the store.
+
+        A lease keeps places for them, which `take` fills or `decline` gives up.
+        """
+        ...
+
+    def decline(self, matched: Sequence[Destination]) -> None:
+        """Give up the places that came with a lease: nothing was accepted under it."""
         ...
 
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
@@ -47,7 +54,11 @@ class Publisher:
         """Store one event with its deliveries and start delivering. Raises Unavailable when it is not on disk."""
         began, changes = time.perf_counter(), self._directory.changes
         publication = self._prepare(event, await self._routing(event))
-        accepted = await self._store.accept(publication)
+        try:
+            accepted = await self._store.accept(publication)
+        except BaseException:
+            self._decline(publication)
+            raise
         self._hand_over(publication, accepted, began, changes)
         return accepted
 
@@ -55,7 +66,12 @@ class Publisher:
         """The same for several events in one transaction: all are stored or none is."""
         began, changes = time.perf_counter(), self._directory.changes
         publications = [self._prepare(event, await self._routing(event)) for event in events]
-        accepted = await self._store.accept_many(publications)
+        try:
+            accepted = await self._store.accept_many(publications)
+        except BaseException:
+            for publication in publications:
+                self._decline(publication)
+            raise
         for publication, came in zip(publications, accepted, strict=True):
             self._hand_over(publication, came, began, changes)
         return accepted
@@ -73,14 +89,19 @@ class Publisher:
             lease_until=self._deliverer.admit(routing.matched) if routing.matched else None,
         )
 
+    def _decline(self, publication: Publication) -> None:
+        if publication.lease_until is not None:
+            self._deliverer.decline(publication.matched)
+
     def _hand_over(self, publication: Publication, accepted: Accepted, began: float, changes: int) -> None:
-        if not accepted.duplicate:
-            if publication.lease_until is not None:
-                stale = changes != self._directory.changes
-                self._deliverer.take(publication.event, publication.matched, publication.lease_until, stale=stale)
-            else:
-                for destination in publication.matched:
-                    self._deliverer.ring(destination.no, publication.accepted_at)
+        if accepted.duplicate:
+            self._decline(publication)
+        elif publication.lease_until is not None:
+            stale = changes != self._directory.changes
+            self._deliverer.take(publication.event, publication.matched, publication.lease_until, stale=stale)
+        else:
+            for destination in publication.matched:
+                self._deliverer.ring(destination.no, publication.accepted_at)
         seconds = time.perf_counter() - began
         self._metrics.published(matched=len(publication.matched), duplicate=accepted.duplicate, seconds=seconds)
         self._journal.write(_line(publication, accepted, seconds))

@@ -8,7 +8,6 @@ import structlog
 
 from waypost.core import topics
 from waypost.core.errors import BadRequest, NotFound
-from waypost.core.model import Micros
 from waypost.flow import clock
 from waypost.store.base import RetryRequest, Store
 
@@ -16,9 +15,11 @@ _log = structlog.get_logger("waypost")
 
 
 class Replayer:
-    def __init__(self, store: Store, ring: Callable[[int, Micros], None]) -> None:
+    """`ask` hears the destination's number and the event's, once the manual attempt is on disk."""
+
+    def __init__(self, store: Store, ask: Callable[[int, int], None]) -> None:
         self._store = store
-        self._ring = ring
+        self._ask = ask
 
     async def retry(self, event_id: str, destination_id: str, tenant_id: str | None) -> None:
         """Have one more attempt made now, whatever became of the earlier ones.
@@ -38,5 +39,5 @@ class Replayer:
             raise BadRequest("destination does not match event")
         now = clock.now()
         await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now))
-        self._ring(destination.no, now)
+        self._ask(destination.no, event.seq)
         _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)

@@ -155,15 +155,8 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     created_at: Micros
 
 
-class Backlog(Struct, frozen=True):
-    """Deliveries not yet settled: how many wait, and since when the oldest due one does."""
-
-    waiting: int
-    oldest_due: Micros | None
-
-
 class Store(Protocol):
-    """The seam that every store implements; `tests/store_suite.py` is its conformance suite."""
+    """The seam that every store implements; `tests/store/test_suite.py` is its conformance suite."""
 
     async def open(self) -> None:
         """Connect, migrate, and take back the leases that a dead predecessor of this process held.
@@ -198,7 +191,7 @@ class Store(Protocol):
         ...
 
     async def release(self, deliveries: Sequence[Delivery], *, due: Micros) -> None:
-        """Give leased deliveries back untried, due again at `due`."""
+        """Give leased deliveries back untried, due again at `due`; no effect on one that another worker has by now."""
         ...
 
     async def cancel(self, destination_no: int) -> None:
@@ -206,14 +199,19 @@ class Store(Protocol):
         ...
 
     async def due_destinations(self) -> list[tuple[int, Micros]]:
-        """For every destination with pending deliveries: its number and when its earliest one is due."""
+        """For every destination with pending deliveries: its number and when its earliest one is due.
+
+        Disabled destinations are left out: their deliveries wait until they are enabled.
+        """
         ...
 
     async def retry(self, request: RetryRequest) -> None:
         """Make a manual attempt due now; a delivery that never existed is created, a scheduled retry is replaced."""
         ...
 
-    async def backlog(self, *, now: Micros) -> Backlog: ...
+    async def count_waiting(self) -> int:
+        """How many deliveries are not settled yet. Costs more the more there are."""
+        ...
 
     # tenants
 

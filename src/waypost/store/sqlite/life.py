@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from waypost.core.model import Delivery, Micros
-from waypost.store.base import Accepted, Backlog, Claim, Publication, Result, RetryRequest
+from waypost.store.base import Accepted, Claim, Publication, Result, RetryRequest
 from waypost.store.sqlite import rows
 from waypost.store.sqlite.bulk import in_bulk
 
@@ -122,7 +122,7 @@ def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, lim
 def release(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> None:
     db.executemany(
         "UPDATE deliveries SET due = ?, leased = 0"
-        " WHERE event_seq = ? AND destination_no = ? AND attempt = ? AND state = 0",
+        " WHERE event_seq = ? AND destination_no = ? AND attempt = ? AND due = ? AND state = 0",
         keys,
     )
 
@@ -141,7 +141,9 @@ def due_destinations(db: sqlite3.Connection) -> list[tuple[int, Micros]]:
                SELECT (SELECT min(destination_no) FROM deliveries WHERE state = 0 AND destination_no > waiting.no)
                FROM waiting WHERE waiting.no IS NOT NULL)
            SELECT no, (SELECT min(due) FROM deliveries WHERE destination_no = no AND state = 0)
-           FROM waiting WHERE no IS NOT NULL"""
+           FROM waiting WHERE no IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM destinations d
+                           WHERE d.no = waiting.no AND d.deleted_at IS NULL AND d.disabled_at IS NOT NULL)"""
     ).fetchall()
 
 
@@ -155,8 +157,6 @@ def retry(db: sqlite3.Connection, request: RetryRequest) -> None:
     )
 
 
-def backlog(db: sqlite3.Connection, now: Micros) -> Backlog:
-    waiting, oldest = db.execute(
-        "SELECT count(*), min(CASE WHEN leased = 0 AND due <= ? THEN due END) FROM deliveries WHERE state = 0", (now,)
-    ).fetchone()
-    return Backlog(waiting, oldest)
+def count_waiting(db: sqlite3.Connection) -> int:
+    (count,) = db.execute("SELECT count(*) FROM deliveries WHERE state = 0").fetchone()
+    return int(count)

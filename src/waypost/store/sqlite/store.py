@@ -23,7 +23,6 @@ from waypost.store.base import (
     Accepted,
     ApiKey,
     AttemptQuery,
-    Backlog,
     Claim,
     Direction,
     EventQuery,
@@ -151,7 +150,7 @@ class SqliteStore:
         return await self._write(lambda db: life.claim(db, destination_no, now, lease_until, limit))
 
     async def release(self, deliveries: Sequence[Delivery], *, due: Micros) -> None:
-        keys = [(due, d.event.seq, d.destination_no, d.attempt) for d in deliveries]
+        keys = [(due, d.event.seq, d.destination_no, d.attempt, d.lease_until) for d in deliveries]
         await self._write(lambda db: life.release(db, keys))
 
     async def cancel(self, destination_no: int) -> None:
@@ -163,8 +162,8 @@ class SqliteStore:
     async def retry(self, request: RetryRequest) -> None:
         await self._write(lambda db: life.retry(db, request))
 
-    async def backlog(self, *, now: Micros) -> Backlog:
-        return await self._read(lambda db: life.backlog(db, now))
+    async def count_waiting(self) -> int:
+        return await self._read(life.count_waiting)
 
     # tenants
 
@@ -321,7 +320,7 @@ class SqliteStore:
     async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
-        except (sqlite3.OperationalError, RuntimeError) as error:
+        except (sqlite3.DatabaseError, RuntimeError) as error:
             raise Unavailable(f"the store cannot be read now: {error}") from error
 
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:

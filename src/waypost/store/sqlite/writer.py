@@ -95,13 +95,25 @@ class GroupWriter:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        connection = self._connect()
-        with contextlib.closing(connection):
-            while group := self._next_group():
-                began = time.perf_counter()
-                self._carry_out(connection, group)
-                self._observer.committed(len(group), time.perf_counter() - began)
-                self._report(group)
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                while group := self._next_group():
+                    began = time.perf_counter()
+                    self._carry_out(connection, group)
+                    self._report(group)
+                    self._observer.committed(len(group), time.perf_counter() - began)
+        except Exception:  # noqa: BLE001  whatever it was, nobody may wait for a thread that is gone
+            _log.exception("writer_died")
+            self._closed = True
+            self._refuse_what_waits()
+
+    def _refuse_what_waits(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                work = self._queue.get_nowait()
+                if work is not None:
+                    work.error = Unavailable("the store's writer has died")
+                    self._report([work])
 
     def _next_group(self) -> list[Work]:
         """The work that has gathered, waiting for the first piece; empty when it is time to end."""
@@ -121,14 +133,20 @@ class GroupWriter:
     def _carry_out(self, connection: sqlite3.Connection, group: list[Work]) -> None:
         try:
             self._transact(connection, group)
-        except sqlite3.OperationalError as error:
-            _fail(group, _unavailable(error))
+        except sqlite3.DatabaseError as error:
+            if _is_the_databases_own(error):
+                _fail(group, unavailable(error))
+            else:
+                self._one_by_one(connection, group, error)
         except Exception as error:  # noqa: BLE001  whatever it is, it belongs to the piece that caused it
-            if len(group) == 1:
-                group[0].error = error
-                return
-            for work in group:
-                self._carry_out(connection, [work])
+            self._one_by_one(connection, group, error)
+
+    def _one_by_one(self, connection: sqlite3.Connection, group: list[Work], error: Exception) -> None:
+        if len(group) == 1:
+            group[0].error = error
+            return
+        for work in group:
+            self._carry_out(connection, [work])
 
     def _transact(self, connection: sqlite3.Connection, group: list[Work]) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -165,6 +183,11 @@ def _fail(group: list[Work], error: Exception) -> None:
         work.error = error
 
 
-def _unavailable(error: sqlite3.OperationalError) -> WaypostError:
+def _is_the_databases_own(error: sqlite3.DatabaseError) -> bool:
+    """Whether the database failed, and not a statement or a value of one piece of work."""
+    return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+
+
+def unavailable(error: sqlite3.DatabaseError) -> WaypostError:
     _log.error("store_failed", error=str(error), code=getattr(error, "sqlite_errorname", None))
     return Unavailable(f"the store cannot take it now: {error}")

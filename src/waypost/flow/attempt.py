@@ -1,0 +1,118 @@
+"""One attempt: the warm connection, the send, the outcome, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+from msgspec import Struct
+
+from waypost.connect.connector import Connection, Message, Receipt, Tools
+from waypost.connect.registry import Registry
+from waypost.core.errors import DeliveryError, MissingExtra, WaypostError
+from waypost.core.message import merged_metadata
+from waypost.core.model import Delivery, Micros, Outcome
+from waypost.core.retry import RetryPolicy
+from waypost.core.settle import settle
+from waypost.flow import clock
+from waypost.flow.lanes import Lane, Warm
+from waypost.store.base import Result
+
+_log = structlog.get_logger("waypost")
+
+
+class Attempts(Struct, frozen=True, kw_only=True):
+    """Makes attempts. `timeout` bounds each of them, in seconds, whatever the destination type does."""
+
+    registry: Registry
+    tools: Tools
+    policy: RetryPolicy
+    sequence: clock.Sequence
+    timeout: float
+
+    async def make(self, lane: Lane, delivery: Delivery) -> Result:
+        """Send the delivery and decide what becomes of it. Never raises for anything that the destination does."""
+        destination, seq = lane.destination, self.sequence.next()
+        outcome = await self._send(lane, delivery)
+        own = destination.retry_policy
+        policy = self.policy.overridden(own) if own else self.policy
+        ended = outcome.started_at + outcome.latency
+        settlement = settle(delivery, outcome, policy, now=ended, jitter=clock.jitter())
+        return Result(
+            seq=seq, delivery=delivery, destination_type=destination.type, outcome=outcome, settlement=settlement
+        )
+
+    async def _send(self, lane: Lane, delivery: Delivery) -> Outcome:
+        started_at, began = clock.now(), time.perf_counter_ns()
+        try:
+            async with asyncio.timeout(self.timeout):
+                receipt = await self._hand_over(lane, delivery, started_at)
+        except TimeoutError:
+            late = DeliveryError("timeout", f"the attempt took longer than {self.timeout:g} s")
+            return _failure(late, started_at, began)
+        except DeliveryError as error:
+            return _failure(error, started_at, began)
+        except WaypostError as error:
+            code = "missing_extra" if isinstance(error, MissingExtra) else "configuration_error"
+            return _failure(DeliveryError(code, str(error)), started_at, began)
+        except Exception as error:  # noqa: BLE001  a fault in a destination type fails the attempt, not the worker
+            _log.exception("attempt_crashed", destination_type=lane.destination.type)
+            crash = DeliveryError("internal_error", f"the destination type failed: {type(error).__name__}")
+            return _failure(crash, started_at, began)
+        return Outcome(
+            ok=True,
+            code=receipt.code,
+            started_at=started_at,
+            latency=_micros_since(began),
+            request=receipt.request,
+            response=receipt.response,
+        )
+
+    async def _hand_over(self, lane: Lane, delivery: Delivery, started_at: Micros) -> Receipt:
+        message = Message(
+            event=delivery.event,
+            metadata=merged_metadata(delivery.event, lane.destination.delivery_metadata, sent_at=started_at),
+            attempt=delivery.attempt,
+            manual=delivery.manual,
+            sent_at=started_at,
+        )
+        warm = lane.warm or await self._connect(lane)
+        warm.sends += 1
+        try:
+            return await warm.connection.send(message)
+        finally:
+            warm.sends -= 1
+            if warm.retired:
+                await warm.close_when_idle()
+
+    async def _connect(self, lane: Lane) -> Warm:
+        """Open the lane's connection; of several that open one at once, the first to finish is kept."""
+        destination = lane.destination
+        kind = self.registry.get(destination.type)
+        if kind is None:
+            raise DeliveryError("unknown_type", f"this Waypost has no destination type {destination.type}")
+        opened: Connection = await kind.connect(destination, self.tools)
+        if lane.warm is None and lane.destination is destination:
+            lane.warm = Warm(opened)
+            return lane.warm
+        await opened.close()
+        return lane.warm or await self._connect(lane)
+
+
+def _micros_since(began: int) -> int:
+    return (time.perf_counter_ns() - began) // 1000
+
+
+def _failure(error: DeliveryError, started_at: Micros, began: int) -> Outcome:
+    return Outcome(
+        ok=False,
+        code=error.code,
+        started_at=started_at,
+        latency=_micros_since(began),
+        detail=error.sentence,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
+        request=error.request,
+        response=error.response,
+    )
