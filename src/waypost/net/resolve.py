@@ -140,10 +140,6 @@ class GuardedResolver:
             raise _again(known.error)
         return known.addresses
 
-    def forget(self, host: str) -> None:
-        """Look the host up anew the next time."""
-        self._known.pop(host, None)
-
     async def _shared(self, host: str, port: int) -> _Known:
         """One lookup for all who ask at the same time; it goes on when one of them is cancelled."""
         task = self._pending.get(host)
