@@ -23,13 +23,18 @@ from waypost.cli.arrival import Arrival, read
 from waypost.cli.client import Client, connect
 from waypost.cli.receiver import Answer, Receiver, Request
 from waypost.core import times
-from waypost.core.errors import BadRequest, NotFound, WaypostError
+from waypost.core.errors import BadRequest, Invalid, NotFound, WaypostError
 
 Echo = Callable[[str], None]
 _MICROSECONDS = 1000
 
 say: Echo = functools.partial(print, flush=True)
 """Prints at once, also into a pipe."""
+
+_LET_THROUGH = (
+    "The server must let this machine through: start it with `waypost serve --dev`,"
+    " or name a network in WAYPOST_WEBHOOK_ALLOWED_NETWORKS"
+)
 
 
 class AddressTaken(WaypostError):
@@ -139,7 +144,10 @@ def listen(
 def registered(client: Client, tenant: str, url: str, topics: Iterable[str], tell: Echo) -> Iterator[dict[str, Any]]:
     """A webhook destination that exists for the time being; its tenant is created when it is missing, and stays."""
     client.ensure_tenant(tenant)
-    destination = client.add_webhook(tenant, url, topics)
+    try:
+        destination = client.add_webhook(tenant, url, topics)
+    except Invalid as error:
+        raise Invalid(message=f"{error}\n{_LET_THROUGH}" if "is not allowed" in str(error) else str(error)) from None
     try:
         yield destination
     finally:
