@@ -3,7 +3,8 @@
     python -m bench.destinations [TYPE ...] [--events 20000] [--concurrency 64] [--payload 512] [--json FILE]
 
 Each type connects once and sends from `--concurrency` tasks, as the dispatcher does; one type at a time. Servers come
-from `bench/stages`. With `--config KEY=VALUE` and `--credential KEY=VALUE`, one type sends to a server of your own.
+from `bench/stages`; where one is not on this machine, its type is named at the end and the exit status is 1. With
+`--config KEY=VALUE` and `--credential KEY=VALUE`, one type sends to a server of your own.
 The CPU is this process's alone (user + system, event loop included), not the server's.
 """
 
@@ -15,7 +16,8 @@ import contextlib
 import gc
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -24,7 +26,7 @@ import uvloop
 from msgspec import Struct
 
 from bench.figures import Spread, median, spread
-from bench.stages import Stage, stages
+from bench.stages import Stage, StageOf, Unavailable, stages
 from waypost.connect.connector import Connection, Message, Tools
 from waypost.connect.registry import Registry
 from waypost.core.message import merged_metadata
@@ -112,7 +114,7 @@ async def measure(connection: Connection, options: argparse.Namespace) -> list[R
 async def run(name: str, stage: Stage, options: argparse.Namespace) -> Result:
     guard = AddressGuard([ip_network("127.0.0.0/8"), ip_network("::1/128")])
     resolver = GuardedResolver(SystemResolver(), guard)
-    http = HttpClient(HttpSettings(), resolver, guard)
+    http = HttpClient(HttpSettings(ca_bundle=stage.ca_bundle), resolver, guard)
     tools = Tools(http=http, guard=guard, resolver=resolver, options=stage.options)
     await http.start()
     try:
@@ -181,14 +183,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [name for name in names if name not in known and not own]
     if unknown:
         parser.error(f"there is no stage for {', '.join(unknown)}: known are {', '.join(known)}")
-    results = []
-    print(HEAD)
-    for name in names:
-        with _own(options) if own else known[name]() as stage:
-            results.append(uvloop.run(run(name, stage, options)))
-        print(results[-1].line(), flush=True)
+    results, unavailable = _run_all({name: partial(_own, options) if own else known[name] for name in names}, options)
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    if unavailable:
+        parser.exit(1, "".join(f"{name} was not measured: {why}\n" for name, why in unavailable.items()))
+
+
+def _run_all(chosen: Mapping[str, StageOf], options: argparse.Namespace) -> tuple[list[Result], dict[str, str]]:
+    """Print and return what was measured, and the reasons why the others were not."""
+    results, unavailable = [], {}
+    print(HEAD)
+    for name, stage_of in chosen.items():
+        try:
+            with stage_of() as stage:
+                results.append(uvloop.run(run(name, stage, options)))
+        except Unavailable as error:
+            unavailable[name] = str(error)
+            continue
+        print(results[-1].line(), flush=True)
+    return results, unavailable
 
 
 if __name__ == "__main__":

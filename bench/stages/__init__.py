@@ -18,13 +18,19 @@ from msgspec import Struct
 class Stage(Struct, frozen=True, kw_only=True):
     """A destination that works: its config and credentials, and the operator's options that it needs.
 
-    `server` says in a few words what answers.
+    `server` says in a few words what answers. `ca_bundle` is the file of the authority that its certificate is from,
+    for types that speak HTTPS and take no authority in their config.
     """
 
     config: dict[str, str]
     credentials: dict[str, str]
     server: str
     options: dict[str, Any] = {}
+    ca_bundle: str | None = None
+
+
+class Unavailable(Exception):
+    """What a stage needs is not on this machine; the text says what is missing."""
 
 
 StageOf = Callable[[], AbstractContextManager[Stage]]

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -68,10 +70,11 @@ ANSWERS: dict[str, Answer] = {
 
 
 class Sink(asyncio.Protocol):
-    """Answers each request as soon as its bytes are in."""
+    """Answers each request as soon as its bytes are in, always with the same status."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, status: int = 200) -> None:
         self._answer = answer
+        self._head = b"HTTP/1.1 %d Done\r\ncontent-length: " % status
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,26 +89,34 @@ class Sink(asyncio.Protocol):
                 return
             body = self._answer(self._received[end + 4 : whole])
             self._received = self._received[whole:]
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            self._transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
 
 
-async def _serve(descriptor: int, answer: Answer) -> None:
+async def serve(descriptor: int, made: Callable[[], Sink], tls: ssl.SSLContext | None = None) -> None:
+    """Answer on a listening socket for ever."""
     listener = socket.socket(fileno=descriptor)
-    server = await asyncio.get_running_loop().create_server(lambda: Sink(answer), sock=listener)
+    server = await asyncio.get_running_loop().create_server(made, sock=listener, ssl=tls)
     await server.serve_forever()
+
+
+@contextlib.contextmanager
+def listening(module: str, *arguments: str) -> Iterator[int]:
+    """The port of a process that runs a module, which gets a listening socket's descriptor before its arguments."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        command = [sys.executable, "-m", module, str(listener.fileno()), *arguments]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @contextlib.contextmanager
 def sink(kind: str) -> Iterator[str]:
     """The URL of a running sink for a destination type."""
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        command = [sys.executable, "-m", "bench.stages.http", kind, str(listener.fileno())]
-        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            process.terminate()
-            process.wait()
+    with listening("bench.stages.http", kind) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def _aws(kind: str, **config: str) -> StageOf:
@@ -142,4 +153,4 @@ STAGES: dict[str, StageOf] = {
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[2]), ANSWERS[sys.argv[1]]))
+    uvloop.run(serve(int(sys.argv[1]), partial(Sink, ANSWERS[sys.argv[2]])))

@@ -5,6 +5,7 @@ The jars (some 43 MB) are fetched once into the cache directory.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import shutil
 import subprocess
@@ -44,10 +45,16 @@ class Kafka:
 
 @pytest.fixture(scope="session")
 def kafka(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    with running(authority, tmp_path_factory.mktemp("kafka")) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(authority: Authority, folder: Path) -> Iterator[Kafka]:
     jars = _jars()
     ports = {listener: free_port() for listener in _LISTENERS}
-    properties = tmp_path_factory.mktemp("kafka") / "server.properties"
-    properties.write_text(_properties(ports, properties.parent / "data", authority))
+    properties = folder / "server.properties"
+    properties.write_text(_properties(ports, folder / "data", authority))
     java = [program("java", package="default-jre-headless"), *_JAVA, "-cp", f"{jars}/*"]
     _format(java, properties)
     with start(

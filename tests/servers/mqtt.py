@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +30,13 @@ class Mqtt:
 
 @pytest.fixture(scope="session")
 def mqtt(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mqtt]:
+    with running(authority, tmp_path_factory.mktemp("mqtt")) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(authority: Authority, folder: Path) -> Iterator[Mqtt]:
     mosquitto, passwd = program("mosquitto"), program("mosquitto_passwd", package="mosquitto")
-    folder = tmp_path_factory.mktemp("mqtt")
     port, tls_port = free_port(), free_port()
     users, access, config = folder / "users", folder / "access", folder / "mosquitto.conf"
     users.touch(mode=0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,7 +32,12 @@ class Nats:
 
 @pytest.fixture(scope="session")
 def nats(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    folder = tmp_path_factory.mktemp("nats")
+    with running(authority, tmp_path_factory.mktemp("nats")) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(authority: Authority, folder: Path) -> Iterator[Nats]:
     users = (
         f'authorization {{ users = [ {{ user: {USER}, password: "{PASSWORD}" }}, {{ user: {LIMITED}, '
         f'password: "{PASSWORD}", permissions: {{ publish: "allowed.>", subscribe: "_INBOX.>" }} }} ] }}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +35,14 @@ class RabbitMQ:
 
 @pytest.fixture(scope="session")
 def rabbitmq(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    with running(authority, tmp_path_factory.mktemp("rabbitmq")) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(authority: Authority, folder: Path) -> Iterator[RabbitMQ]:
     if not _BIN.exists():
         missing("rabbitmq-server (Debian package rabbitmq-server)")
-    folder = tmp_path_factory.mktemp("rabbitmq")
     port, tls_port, mapper_port = free_port(), free_port(), free_port()
     config = folder / "rabbitmq.conf"
     definitions = folder / "definitions.json"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,8 +27,13 @@ class Redis:
 
 @pytest.fixture(scope="session")
 def redis(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with running(authority, tmp_path_factory.mktemp("redis")) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(authority: Authority, folder: Path) -> Iterator[Redis]:
     redis_server = program("redis-server")
-    folder = tmp_path_factory.mktemp("redis")
     port, tls_port = free_port(), free_port()
     config = folder / "redis.conf"
     config.write_text(f"""\
