@@ -7,11 +7,13 @@ CI=true they fail.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,20 +48,30 @@ def event_ruler(questions: Iterable[tuple[Any, Any]]) -> list[str]:
 def _installed_simple_json_match() -> Path:
     _need("node", "npm")
     folder = TOOLS / "simple-json-match"
-    if not (folder / "node_modules" / "simple-json-match").is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-save"]
-        _fetch(["npm", "install", "--prefix", str(folder), *options, SIMPLE_JSON_MATCH])
+    with _one_at_a_time(folder):
+        if not (folder / "node_modules" / "simple-json-match").is_dir():
+            options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-save"]
+            _fetch(["npm", "install", "--prefix", str(folder), *options, SIMPLE_JSON_MATCH])
     return folder
 
 
 def _installed_event_ruler() -> Path:
     _need("java", "javac", "mvn")
     folder = TOOLS / "event-ruler"
-    if not any(folder.glob("event-ruler-*.jar")):
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
-        _fetch(["mvn", "--quiet", "--batch-mode", "--file", str(HERE / "pom.xml"), *goal])
+    with _one_at_a_time(folder):
+        if not any(folder.glob("event-ruler-*.jar")):
+            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
+            _fetch(["mvn", "--quiet", "--batch-mode", "--file", str(HERE / "pom.xml"), *goal])
     return folder
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep the other test processes from fetching into the folder too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _need(*programs: str) -> None:

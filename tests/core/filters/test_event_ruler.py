@@ -13,7 +13,7 @@ from .documents import document
 from .generators import Generator
 from .oracles import event_ruler
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("event-ruler")]
 
 INTENDED_DIFFERENCES: list[tuple[str, dict[str, Any], dict[str, Any], str, bool]] = [
     ("numbers have no bounds", {"a": [{"numeric": [">", 6_000_000_000]}]}, {"a": 7_000_000_000}, "refused", True),

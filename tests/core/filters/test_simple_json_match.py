@@ -14,7 +14,7 @@ from .documents import document
 from .generators import Generator
 from .oracles import simple_json_match
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("simple-json-match")]
 
 
 class Difference(NamedTuple):
