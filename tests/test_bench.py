@@ -156,6 +156,7 @@ class TestOptions:
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 class TestRunning:
     def test_waypost_and_its_ceiling(self, tmp_path: Path) -> None:
         done = measure(*SMALL, "--json", str(tmp_path / "figures.json"), "--directory", str(tmp_path))

@@ -633,6 +633,7 @@ def test_a_third_partys_type_gets_its_page_in_the_docs(courier_package: Path, tm
     assert "`bike_courier`" in (tmp_path / "docs" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_third_partys_type_is_under_this_suite_without_a_change_to_it(courier_package: Path) -> None:
     path = os.pathsep.join((str(courier_package), str(ROOT)))
     argv = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", __file__, "-k", "bike_courier"]

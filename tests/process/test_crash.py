@@ -18,6 +18,8 @@ from waypost.net.http import HttpClient
 from .server import Server
 from .sink import Sink
 
+pytestmark = pytest.mark.slow
+
 PUBLISHES = 20_000
 KILLS = 8
 
@@ -53,7 +55,6 @@ async def everything_arrived(sink: Sink, wanted: set[str], seconds: float = 60) 
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_kill_9_at_any_moment_loses_nothing(tmp_path: Path, http: HttpClient, sink: Sink) -> None:
     dice = random.Random()  # a new place to die in every run: the seed would only hide the others

@@ -16,6 +16,8 @@ from waypost.net.http import HttpClient
 from .server import KEY, Server
 from .sink import Sink
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 

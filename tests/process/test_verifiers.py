@@ -16,6 +16,8 @@ from waypost.net.http import HttpClient
 from .server import Server
 from .sink import Sink
 
+pytestmark = pytest.mark.slow
+
 DATA = '{"n": 1.10, "big": 123456789012345678901234567890, "ü": "\\u00fc"}'
 
 

@@ -79,7 +79,7 @@ def test_a_converted_filter_gives_the_same_answers(dialect: Dialect, to: Dialect
             assert original.passes(seen) is other.passes(seen), (filter_, other.parsed, data)
 
     check()
-    assert converted > 10
+    assert converted
 
 
 @thorough
