@@ -16,6 +16,8 @@ from bench.stages.http import ANSWERS, sink
 from tests.servers.harness import program
 from waypost.connect.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_type_has_a_stage_and_every_stage_a_type() -> None:
     assert set(stages()) == set(Registry.discover())

@@ -9,6 +9,8 @@ import pytest
 
 from waypost.cli.demo import DemoFailed, demo
 
+pytestmark = pytest.mark.slow
+
 
 def test_shows_an_event_s_whole_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYPOST_DATABASE_URL", "nonsense: the demonstration has settings of its own")

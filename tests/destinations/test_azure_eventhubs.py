@@ -19,6 +19,8 @@ from waypost.core.errors import DeliveryError
 from waypost.destinations.azure_eventhubs import AzureEventHubsType
 from waypost.net.guard import AddressGuard
 
+pytestmark = pytest.mark.slow
+
 ODD_METADATA: Any = {"customer": "Zoë ✓", "Odd Key!": "1"}
 KIND = AzureEventHubsType()
 

@@ -20,6 +20,8 @@ from waypost.core.errors import DeliveryError
 from waypost.destinations.azure_servicebus import AzureServiceBusType
 from waypost.net.guard import AddressGuard
 
+pytestmark = pytest.mark.slow
+
 ODD_METADATA: Any = {"customer": "Zoë ✓", "Odd Key!": "1"}
 KIND = AzureServiceBusType()
 QUEUE = "orders/eu"

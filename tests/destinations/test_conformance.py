@@ -40,6 +40,8 @@ from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpSettings
 from waypost.net.resolve import GuardedResolver
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TYPES = Registry.discover()
 _LARGEST_ICON = 4_000

@@ -15,6 +15,8 @@ from . import strategies
 from .documents import document
 from .interpreter import holds
 
+pytestmark = pytest.mark.slow
+
 DIALECTS: tuple[Dialect, ...] = ("hookdeck", "shopify", "eventbridge")
 
 thorough = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
