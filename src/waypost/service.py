@@ -107,9 +107,7 @@ class Service:
                 event_bytes=settings.publish_max_bytes,
                 batch_events=settings.publish_batch_max_events,
                 batch_bytes=settings.publish_batch_max_bytes,
-                metadata_entries=settings.metadata_max_entries,
-                metadata_key_length=settings.metadata_max_key_length,
-                metadata_value_length=settings.metadata_max_value_length,
+                metadata=metadata_limits_of(settings),
             ),
             refused=self.metrics.refused,
         )

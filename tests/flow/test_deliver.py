@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.flow.house import FAST, House, Receivers
 from waypost.connect.connector import Message
@@ -221,6 +222,21 @@ async def test_events_being_accepted_count_as_held(house: House) -> None:
     house.receivers.behaviour[to.id] = hangs
     await asyncio.gather(*(house.publish() for _ in range(200)))
     assert house.dispatcher._lanes.held <= 20
+
+
+async def test_a_batch_that_cannot_be_routed_keeps_no_places(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.add()
+    known = await house.publish()
+
+    async def refuse(_: str) -> tuple[Destination, ...]:
+        raise Unavailable("the file is locked")
+
+    monkeypatch.setattr(house.store, "destinations", refuse)
+    await asyncio.sleep(0.1)
+    before = house.dispatcher._lanes.held
+    with pytest.raises(Unavailable):
+        await house.publisher.publish_many([known, structs.replace(known, tenant_id="not_in_memory")])
+    assert house.dispatcher._lanes.held == before
 
 
 @pytest.mark.parametrize("bounds", [Bounds(concurrency_per_destination=16, sweep_interval=0.05, shutdown=0.2)])

@@ -15,6 +15,7 @@ from waypost.api.errors import describe, headers_of
 from waypost.core import ids, times, topics
 from waypost.core.errors import BadRequest, Invalid, MethodNotAllowed, TooLarge, WaypostError
 from waypost.core.model import Event
+from waypost.flow import textmaps
 from waypost.store.base import Accepted
 
 T = TypeVar("T")
@@ -60,14 +61,12 @@ class Publisher(Protocol):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Sizes in bytes, lengths in characters."""
+    """Sizes in bytes."""
 
     event_bytes: int
     batch_events: int
     batch_bytes: int
-    metadata_entries: int = 100
-    metadata_key_length: int = 128
-    metadata_value_length: int = 4_096
+    metadata: textmaps.Limits = textmaps.Limits()
 
 
 class PublishEndpoint:
@@ -170,7 +169,7 @@ def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str], l
     elif topic and (topic not in catalogue if catalogue else not topics.is_topic(topic)):
         problems.append("topic is invalid")
     if request.metadata:
-        problems += _metadata_problems(request.metadata, limits)
+        problems += _metadata_problems(request.metadata, limits.metadata)
     return problems
 
 
@@ -181,14 +180,14 @@ def _time_problems(time: datetime) -> list[str]:
     return [] if in_range else ["time must be from year 1 to year 9999 in UTC"]
 
 
-def _metadata_problems(metadata: dict[str, str], limits: Limits) -> list[str]:
+def _metadata_problems(metadata: dict[str, str], limits: textmaps.Limits) -> list[str]:
     problems = []
-    if len(metadata) > limits.metadata_entries:
-        problems.append(f"metadata must have at most {limits.metadata_entries} keys")
-    if not all(0 < len(key) <= limits.metadata_key_length for key in metadata):
-        problems.append(f"metadata keys must have 1 to {limits.metadata_key_length} characters")
-    if any(len(value) > limits.metadata_value_length for value in metadata.values()):
-        problems.append(f"metadata values must have at most {limits.metadata_value_length} characters")
+    if len(metadata) > limits.entries:
+        problems.append(f"metadata must have at most {limits.entries} keys")
+    if not all(0 < len(key) <= limits.key_length for key in metadata):
+        problems.append(f"metadata keys must have 1 to {limits.key_length} characters")
+    if any(len(value) > limits.value_length for value in metadata.values()):
+        problems.append(f"metadata values must have at most {limits.value_length} characters")
     return problems
 
 

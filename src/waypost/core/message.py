@@ -5,8 +5,6 @@ from __future__ import annotations
 from waypost.core import times
 from waypost.core.model import Event, Micros
 
-SYSTEM_METADATA = ("timestamp", "event-id", "topic")
-
 
 def merged_metadata(event: Event, delivery_metadata: dict[str, str] | None, *, sent_at: Micros) -> dict[str, str]:
     """System metadata, then the destination's, then the event's own; nobody overrides the system's three."""

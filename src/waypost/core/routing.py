@@ -47,9 +47,6 @@ class Routing(NamedTuple):
     skipped: tuple[Skip, ...]
 
 
-NOWHERE = Routing((), ())
-
-
 def route(event: Event, routes: Sequence[Route]) -> Routing:
     """Split a tenant's destinations into those that get the event and those that don't, each with its reason.
 

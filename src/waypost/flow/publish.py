@@ -65,7 +65,8 @@ class Publisher:
     async def publish_many(self, events: Sequence[Event]) -> list[Accepted]:
         """The same for several events in one transaction: all are stored or none is."""
         began, changes = time.perf_counter(), self._directory.changes
-        publications = [self._prepare(event, await self._routing(event)) for event in events]
+        routings = [await self._routing(event) for event in events]  # all of them before a place is kept for any
+        publications = [self._prepare(event, routing) for event, routing in zip(events, routings, strict=True)]
         try:
             accepted = await self._store.accept_many(publications)
         except BaseException:
