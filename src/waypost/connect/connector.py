@@ -1,4 +1,7 @@
-"""What a destination type has to offer. One file in `waypost.destinations` (or an entry point) implements this."""
+"""What a destination type has to offer. One file in `waypost.destinations` (or an entry point) implements this.
+
+Alert channels stand on the same base: see `waypost.connect.channel`.
+"""
 
 from __future__ import annotations
 
@@ -85,12 +88,13 @@ class Connection(Protocol):
     async def close(self) -> None: ...
 
 
-class DestinationType(ABC):
-    """A kind of destination: what it is called, what a customer fills in, how to connect.
+class ConnectorType(ABC):
+    """What destination types and alert channels have in common: what they are called and what a person fills in.
 
-    Stateless: one instance serves all destinations of the type.
+    Stateless: one instance serves all destinations or channels of the type.
     """
 
+    what: ClassVar[str]
     type: ClassVar[str]
     label: ClassVar[str]
     description: ClassVar[str]
@@ -107,20 +111,8 @@ class DestinationType(ABC):
         """Rules beyond the fields' own, as sentences that start with the field's path. Offline: no call to a vendor."""
         return []
 
-    def prepare(self, change: Change) -> tuple[dict[str, str], dict[str, str]]:
-        """Config and credentials as they are to be stored: secrets generated, rotated. Raises Invalid or Forbidden."""
-        return change.config, change.credentials
-
-    @abstractmethod
-    def target(self, destination: Destination) -> tuple[str, str | None]:
-        """What a person calls the destination (a host, a queue) and, where there is one, a link to it."""
-
-    @abstractmethod
-    async def connect(self, destination: Destination, tools: Tools) -> Connection:
-        """Open what sending needs. Cheap where the client connects by itself. Raises DeliveryError or MissingExtra."""
-
     def describe(self) -> dict[str, Any]:
-        """The type as `GET /destination-types` shows it."""
+        """The type as `GET /destination-types` and `GET /alert-channel-types` show it."""
         return {
             "type": self.type,
             "label": self.label,
@@ -132,4 +124,22 @@ class DestinationType(ABC):
         }
 
     def missing_extra(self) -> MissingExtra:
-        return MissingExtra(f"destination type {self.type}", self.extra or "all")
+        return MissingExtra(f"{self.what} {self.type}", self.extra or "all")
+
+
+class DestinationType(ConnectorType):
+    """A kind of destination."""
+
+    what: ClassVar[str] = "destination type"
+
+    def prepare(self, change: Change) -> tuple[dict[str, str], dict[str, str]]:
+        """Config and credentials as they are to be stored: secrets generated, rotated. Raises Invalid or Forbidden."""
+        return change.config, change.credentials
+
+    @abstractmethod
+    def target(self, destination: Destination) -> tuple[str, str | None]:
+        """What a person calls the destination (a host, a queue) and, where there is one, a link to it."""
+
+    @abstractmethod
+    async def connect(self, destination: Destination, tools: Tools) -> Connection:
+        """Open what sending needs. Cheap where the client connects by itself. Raises DeliveryError or MissingExtra."""

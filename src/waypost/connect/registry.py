@@ -1,4 +1,4 @@
-"""Finds the destination types: the ones that come with Waypost and those that other packages add by an entry point."""
+"""Finds the types of a seam: the ones that come with Waypost and those that other packages add by an entry point."""
 
 from __future__ import annotations
 
@@ -6,62 +6,67 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from waypost.connect.connector import DestinationType
+from waypost.connect.channel import ChannelType
+from waypost.connect.connector import ConnectorType, DestinationType
 from waypost.core.errors import SettingsError
 
-ENTRY_POINT_GROUP = "waypost.destinations"
-BUILT_IN_PACKAGE = "waypost.destinations"
+K = TypeVar("K", bound=ConnectorType)
 
 
-def _types_of_a_module(name: str) -> Iterator[type[DestinationType]]:
-    module = importlib.import_module(name)
-    for value in vars(module).values():
-        if (
-            isinstance(value, type)
-            and issubclass(value, DestinationType)
-            and value.__module__ == name
-            and "type" in vars(value)
-        ):
-            yield value
+class Types(Mapping[str, K], Generic[K]):
+    """The known types of a seam by name, in alphabetical order with `webhook` first.
 
+    The built-in ones are found in `package`; the entry point group has the same name.
+    """
 
-def _built_in() -> Iterator[type[DestinationType]]:
-    package = importlib.import_module(BUILT_IN_PACKAGE)
-    for module in pkgutil.iter_modules(package.__path__):
-        yield from _types_of_a_module(f"{BUILT_IN_PACKAGE}.{module.name}")
+    package: ClassVar[str]
+    seam: ClassVar[type[Any]]
 
-
-def _from_entry_points() -> Iterator[type[DestinationType]]:
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        loaded = entry.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, DestinationType)):
-            raise SettingsError(f"entry point {entry.name} ({entry.value}) is not a waypost DestinationType")
-        yield loaded
-
-
-class Registry(Mapping[str, DestinationType]):
-    """The known destination types by name, in alphabetical order with `webhook` first."""
-
-    def __init__(self, types: Iterator[type[DestinationType]]) -> None:
-        found: dict[str, DestinationType] = {}
+    def __init__(self, types: Iterator[type[K]]) -> None:
+        found: dict[str, K] = {}
         for kind in types:
             if kind.type in found:
-                raise SettingsError(f"two destination types are named {kind.type}")
+                raise SettingsError(f"two {kind.what}s are named {kind.type}")
             found[kind.type] = kind()
         self._types = dict(sorted(found.items(), key=lambda item: (item[0] != "webhook", item[0])))
 
     @classmethod
-    def discover(cls) -> Registry:
+    def discover(cls) -> Self:
         """Built-in types and entry points. A type imports its vendor library when it first connects, not here."""
 
-        def everything() -> Iterator[type[DestinationType]]:
-            yield from _built_in()
-            yield from _from_entry_points()
+        def everything() -> Iterator[type[K]]:
+            yield from cls._built_in()
+            yield from cls._from_entry_points()
 
         return cls(everything())
 
-    def __getitem__(self, name: str) -> DestinationType:
+    @classmethod
+    def _built_in(cls) -> Iterator[type[K]]:
+        package = importlib.import_module(cls.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            yield from cls._types_of_a_module(f"{cls.package}.{module.name}")
+
+    @classmethod
+    def _types_of_a_module(cls, name: str) -> Iterator[type[K]]:
+        for value in vars(importlib.import_module(name)).values():
+            if cls._is_a_type(value) and value.__module__ == name and "type" in vars(value):
+                yield value
+
+    @classmethod
+    def _from_entry_points(cls) -> Iterator[type[K]]:
+        for entry in entry_points(group=cls.package):
+            loaded = entry.load()
+            if not cls._is_a_type(loaded):
+                raise SettingsError(f"entry point {entry.name} ({entry.value}) is not a waypost {cls.seam.__name__}")
+            yield loaded
+
+    @classmethod
+    def _is_a_type(cls, value: object) -> bool:
+        return isinstance(value, type) and issubclass(value, cls.seam)
+
+    def __getitem__(self, name: str) -> K:
         return self._types[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -69,3 +74,17 @@ class Registry(Mapping[str, DestinationType]):
 
     def __len__(self) -> int:
         return len(self._types)
+
+
+class Registry(Types[DestinationType]):
+    """The destination types."""
+
+    package = "waypost.destinations"
+    seam = DestinationType
+
+
+class Channels(Types[ChannelType]):
+    """The alert channels."""
+
+    package = "waypost.alerts"
+    seam = ChannelType
