@@ -36,7 +36,7 @@ def prefill(directory: Path, count: int, *, targets: Sequence[Target], destinati
 
 async def _prefill(path: Path, count: int, targets: Sequence[Target], destinations: int, payload: int) -> None:
     settings = settings_module.load({}, database_url=f"sqlite:///{path}")
-    store = SqliteStore(path, vault_of(settings), clock=clock.now)
+    store = SqliteStore(path, vault_of(settings), clock=clock.now, next_seq=clock.Sequence().next)
     await store.open()
     try:
         receivers = [await _destinations(store, target, destinations) for target in targets]

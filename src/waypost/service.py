@@ -57,6 +57,7 @@ class Service:
             settings.sqlite_path,
             vault,
             clock=clock.now,
+            next_seq=clock.Sequence().next,
             busy_timeout=settings.database_busy_timeout,
             observer=self.metrics,
         )

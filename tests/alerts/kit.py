@@ -84,7 +84,17 @@ async def connected(
 ) -> AsyncIterator[ChannelConnection]:
     """A connection to a channel that may be saved like this, closed twice at the end."""
     assert complaints(kind, config, credentials, tools) == []
-    channel = Channel(no=1, type=kind.type, config=config, credentials=credentials)
+    channel = Channel(
+        no=1,
+        id="chn_1",
+        owner=None,
+        type=kind.type,
+        name="on call",
+        config=config,
+        credentials=credentials,
+        created_at=NOON,
+        updated_at=NOON,
+    )
     connection = await kind.connect(channel, tools)
     try:
         yield connection

@@ -117,7 +117,7 @@ class World:
             await self.manager.put_tenant(tenant_id)
 
     async def destination(self, tenant_id: str = "acme", **changes: Any) -> Destination:
-        return await self.manager.create(tenant_id, letterbox(**changes), by_tenant=False)
+        return await self.manager.create(tenant_id, letterbox(**changes), by=builders.OPERATOR)
 
     async def event(self, *matched: Destination, tenant_id: str = "acme", **changes: Any) -> Event:
         """An accepted event; each one happens a second after the one before."""

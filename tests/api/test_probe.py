@@ -12,6 +12,7 @@ from msgspec import structs
 
 from tests.flow import samples
 from tests.flow.samples import letterbox
+from tests.store.builders import CUSTOMER, OPERATOR
 from waypost.api.app import create_app
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.registry import Registry
@@ -107,7 +108,7 @@ class Town:
 
     async def box(self, address: str = "Elm Street 1", **changes: Any) -> None:
         body = letterbox(id="box", config={"address": address}, credentials={"pin": SEAL}, **changes)
-        await self.manager.create("acme", body, by_tenant=False)
+        await self.manager.create("acme", body, by=OPERATOR)
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ async def test_topics_and_filter_are_not_asked(town: Town) -> None:
 
 async def test_no_other_destination_gets_the_test_event(town: Town) -> None:
     await town.box()
-    await town.manager.create("acme", letterbox(id="other"), by_tenant=False)
+    await town.manager.create("acme", letterbox(id="other"), by=OPERATOR)
     await town.acme.post(f"{BOX}/test")
     assert len(town.postman.seen) == 1
 
@@ -237,7 +238,7 @@ async def test_an_attempt_that_takes_too_long_is_pending(town: Town) -> None:
 async def test_the_newest_version_of_the_destination_is_tested(town: Town) -> None:
     await town.box()
     await town.acme.post(f"{BOX}/test")
-    await town.manager.update("acme", "box", {"config": {"address": "Oak Street 2"}}, by_tenant=True)
+    await town.manager.update("acme", "box", {"config": {"address": "Oak Street 2"}}, by=CUSTOMER)
     attempt = (await town.acme.post(f"{BOX}/test?include=request_data")).json()
     assert attempt["request_data"] == {"to": "Oak Street 2"}
 

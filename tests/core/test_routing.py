@@ -36,10 +36,11 @@ def test_every_destination_is_matched_or_skipped_with_its_reason(
     for each in wanted:
         if to is not None and to != each.id:
             expected = "not_addressed"
-        elif each.disabled_at is not None:
-            expected = "disabled"
         elif not any(topics.covers(pattern, topic) for pattern in each.topics):
             expected = "topic"
+        elif each.disabled_at is not None:
+            expected = "disabled"
+            assert each in routing.kept
         else:
             assert each in routing.matched
             continue

@@ -28,6 +28,7 @@ from packaging.requirements import Requirement
 from tests.api.kit import World
 from tests.destinations.messages import NOON, message
 from tests.destinations.proof import Sample, proofs, sample
+from tests.store.builders import OPERATOR
 from tests.store.conftest import sqlite_store
 from waypost.api.models import DestinationTypeSchema
 from waypost.connect import fields
@@ -126,7 +127,7 @@ def destination_of(kind: DestinationType, values: Sample) -> Destination:
 async def problems(world: World, body: dict[str, Any]) -> list[str]:
     """The sentences with which a create is refused."""
     with pytest.raises(Invalid) as info:
-        await world.manager.create("acme", body, by_tenant=False)
+        await world.manager.create("acme", body, by=OPERATOR)
     assert isinstance(info.value.data, list)
     return info.value.data
 
@@ -252,8 +253,8 @@ def _breaking(field: Field) -> list[str]:
 
 @every_type
 async def test_saving_asks_nobody(kind: DestinationType, world: World, no_network: list[str]) -> None:
-    saved = await world.manager.create("acme", body_of(kind), by_tenant=False)
-    await world.manager.update("acme", saved.id, {"config": sample(kind).config}, by_tenant=False)
+    saved = await world.manager.create("acme", body_of(kind), by=OPERATOR)
+    await world.manager.update("acme", saved.id, {"config": sample(kind).config}, by=OPERATOR)
     found = kind.check(sample(kind).config, saved.credentials, _offline_tools())
     assert found == []
 
@@ -357,7 +358,7 @@ def prepared(kind: DestinationType) -> Destination:
     """The sample as it would be stored."""
     values = sample(kind)
     change = Change(
-        old=None, config=values.config, credentials=values.credentials, by_tenant=False, now=NOON, options={}
+        old=None, config=values.config, credentials=values.credentials, by=OPERATOR, now=NOON, options={}
     )
     return destination_of(kind, Sample(*kind.prepare(change)))
 

@@ -23,8 +23,9 @@ from waypost.flow.replay import Replayer
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpSettings
 from waypost.net.resolve import SystemResolver
-from waypost.observe.logs import NullJournal
+from waypost.observe.logs import Journal, NullJournal
 from waypost.observe.metrics import PrometheusMetrics
+from waypost.observe.telemetry import Options, telemetry_of
 from waypost.store.base import AttemptQuery, Page, StoredAttempt
 from waypost.store.sqlite import SqliteStore
 from waypost.store.vault import Vault
@@ -86,20 +87,31 @@ class House:
         bounds: Bounds,
         policy: RetryPolicy,
         attempt_timeout: float = 30.0,
+        otel: Options | None = None,
+        journal: Journal | None = None,
     ) -> None:
         guard, resolver = AddressGuard(), SystemResolver()
         tools = Tools(http=HttpClient(HttpSettings(), resolver, guard), guard=guard, resolver=resolver, options={})
         self.receivers = receivers
         self.sequence = clock.Sequence()
         self.metrics = PrometheusMetrics()
-        self.store = SqliteStore(folder / "waypost.db", Vault([bytes(32)]), clock=clock.now)
+        self.telemetry = telemetry_of(otel or Options(), journal or NullJournal(), self.metrics)
+        self.tracer, journal = self.telemetry.tracer, self.telemetry.journal
+        self.store = SqliteStore(
+            folder / "waypost.db", Vault([bytes(32)]), clock=clock.now, next_seq=clock.Sequence().next
+        )
         registry = Registry(iter([scripted(receivers)]))
         attempts = Attempts(
-            registry=registry, tools=tools, policy=policy, sequence=self.sequence, timeout=attempt_timeout
+            registry=registry,
+            tools=tools,
+            policy=policy,
+            sequence=self.sequence,
+            timeout=attempt_timeout,
+            tracer=self.tracer,
         )
-        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, NullJournal(), bounds=bounds)
+        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds)
         self.directory = Directory(self.store)
-        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, NullJournal())
+        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal, self.tracer)
         self.replayer = Replayer(self.store, self.dispatcher.ask)
 
     async def start(self) -> None:
@@ -110,6 +122,7 @@ class House:
     async def close(self) -> None:
         await self.dispatcher.close()
         await self.store.close()
+        await asyncio.to_thread(self.telemetry.close)
 
     async def add(self, name: str = "des_1", tenant: str = "acme", **changes: Any) -> Destination:
         await self.store.put_tenant(tenant, None, now=clock.now())

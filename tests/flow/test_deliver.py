@@ -17,7 +17,7 @@ from waypost.core.model import DeliveryState, Destination
 from waypost.core.retry import RetryOverrides, RetryPolicy
 from waypost.flow import clock
 from waypost.flow.deliver import Bounds
-from waypost.store.base import Accepted, Publication, Result
+from waypost.store.base import Accepted, Publication, Recorded, Result
 
 
 @pytest.fixture
@@ -265,9 +265,9 @@ async def test_a_result_that_the_store_refuses_is_recorded_later(house: House, m
     to = await house.add()
     record, refusals = house.store.record, iter([True])
 
-    def sometimes(made: Result) -> asyncio.Future[bool]:
+    def sometimes(made: Result) -> asyncio.Future[Recorded | None]:
         if next(refusals, False):
-            refused: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[Recorded | None] = asyncio.get_running_loop().create_future()
             refused.set_exception(Unavailable("the disk is full"))
             return refused
         return record(made)

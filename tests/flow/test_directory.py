@@ -10,6 +10,7 @@ from tests.store.builders import NOW, destination, event
 from waypost.core.filters import FilterLimits
 from waypost.core.model import Destination
 from waypost.core.routing import route
+from waypost.flow.clock import Sequence
 from waypost.flow.directory import Directory
 from waypost.store.sqlite import SqliteStore
 from waypost.store.vault import Vault
@@ -17,7 +18,7 @@ from waypost.store.vault import Vault
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "waypost.db", Vault([bytes(32)]), clock=lambda: NOW)
+    opened = SqliteStore(tmp_path / "waypost.db", Vault([bytes(32)]), clock=lambda: NOW, next_seq=Sequence().next)
     await opened.open()
     await opened.put_tenant("acme", None, now=NOW)
     yield opened

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from tests.store.builders import CUSTOMER, OPERATOR
 from waypost.core import times
 from waypost.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
-from waypost.core.model import SECOND, Destination, Micros
+from waypost.core.model import SECOND, Actor, Destination, Micros
 from waypost.core.retry import RetryOverrides
 from waypost.flow.manage import Manager
 from waypost.flow.textmaps import Limits
@@ -33,11 +34,11 @@ class Office:
         options: dict[str, Any] = {"topics": (), "max_destinations": 20} | changes
         self.manager = Manager(store, registry(), tools(), changed=self.told.append, now=lambda: self.now, **options)
 
-    async def create(self, *, by_tenant: bool = False, **changes: Any) -> Destination:
-        return await self.manager.create("acme", letterbox(**changes), by_tenant=by_tenant)
+    async def create(self, *, by: Actor = OPERATOR, **changes: Any) -> Destination:
+        return await self.manager.create("acme", letterbox(**changes), by=by)
 
-    async def update(self, old: Destination, *, by_tenant: bool = False, **changes: Any) -> Destination:
-        return await self.manager.update("acme", old.id, changes, by_tenant=by_tenant)
+    async def update(self, old: Destination, *, by: Actor = OPERATOR, **changes: Any) -> Destination:
+        return await self.manager.update("acme", old.id, changes, by=by)
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ async def test_each_broken_rule_has_its_sentence(
 
 async def test_all_faults_are_told_at_once(office: Office) -> None:
     body = {"type": "letterbox", "config": {"floor": "x"}, "metadata": 1}
-    found = await faults(office.manager.create("acme", body, by_tenant=False))
+    found = await faults(office.manager.create("acme", body, by=OPERATOR))
     assert found == [
         "metadata must be an object",
         "topics is required",
@@ -241,9 +242,9 @@ async def test_all_faults_are_told_at_once(office: Office) -> None:
 @pytest.mark.parametrize("body", [None, [], "x", 7, True])
 async def test_a_body_that_is_no_object_is_refused(office: Office, body: Any) -> None:
     expected = ["the body must be a JSON object"]
-    assert await faults(office.manager.create("acme", body, by_tenant=False)) == expected
-    assert await faults(office.manager.create("acme", body, by_tenant=True)) == expected
-    assert await faults(office.manager.update("acme", "des_1", body, by_tenant=False)) == expected
+    assert await faults(office.manager.create("acme", body, by=OPERATOR)) == expected
+    assert await faults(office.manager.create("acme", body, by=CUSTOMER)) == expected
+    assert await faults(office.manager.update("acme", "des_1", body, by=OPERATOR)) == expected
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ async def test_an_own_id_is_kept_and_unique_within_the_tenant(office: Office) ->
     with pytest.raises(BadRequest, match="destination already exists"):
         await office.create(id="mine")
     await office.manager.put_tenant("zeta")
-    other = await office.manager.create("zeta", letterbox(id="mine"), by_tenant=False)
+    other = await office.manager.create("zeta", letterbox(id="mine"), by=OPERATOR)
     assert other.tenant_id == "zeta"
     assert (await office.create(id="")).id.startswith("des_")
     assert (await office.create(id=None)).id.startswith("des_")
@@ -341,7 +342,7 @@ async def test_there_are_only_so_many(store: SqliteStore) -> None:
 
 async def test_an_unknown_tenant_has_no_destinations(office: Office) -> None:
     with pytest.raises(NotFound, match="tenant not found"):
-        await office.manager.create("nobody", letterbox(), by_tenant=False)
+        await office.manager.create("nobody", letterbox(), by=OPERATOR)
 
 
 async def test_the_operator_imports_a_past(office: Office) -> None:
@@ -357,14 +358,14 @@ async def test_the_operator_imports_a_past(office: Office) -> None:
 @pytest.mark.parametrize("name", ["created_at", "updated_at"])
 async def test_a_tenant_imports_no_past(office: Office, name: str) -> None:
     with pytest.raises(Forbidden, match=name):
-        await office.create(by_tenant=True, **{name: "2024-02-15T10:00:00Z"})
-    made = await office.create(by_tenant=True, **{name: None})
+        await office.create(by=CUSTOMER, **{name: "2024-02-15T10:00:00Z"})
+    made = await office.create(by=CUSTOMER, **{name: None})
     with pytest.raises(Forbidden, match=name):
-        await office.update(made, by_tenant=True, **{name: "2024-02-15T10:00:00Z"})
+        await office.update(made, by=CUSTOMER, **{name: "2024-02-15T10:00:00Z"})
 
 
 async def test_the_type_knows_who_asks(office: Office) -> None:
-    assert await faults(office.create(by_tenant=True, credentials={"pin": "root"})) == [
+    assert await faults(office.create(by=CUSTOMER, credentials={"pin": "root"})) == [
         "credentials.pin is the operator's"
     ]
     assert (await office.create(credentials={"pin": "root"})).credentials["pin"] == "root"
@@ -422,9 +423,9 @@ async def test_the_type_may_be_sent_but_not_changed(office: Office) -> None:
 
 
 async def test_the_body_is_checked_before_the_destination_is_looked_for(office: Office) -> None:
-    assert await faults(office.manager.update("acme", "nobody", {"topics": 1}, by_tenant=False))
+    assert await faults(office.manager.update("acme", "nobody", {"topics": 1}, by=OPERATOR))
     with pytest.raises(NotFound, match="destination not found"):
-        await office.manager.update("acme", "nobody", {"topics": "*"}, by_tenant=False)
+        await office.manager.update("acme", "nobody", {"topics": "*"}, by=OPERATOR)
 
 
 async def test_a_masked_secret_sent_back_is_unchanged(office: Office) -> None:
@@ -461,7 +462,7 @@ async def test_nothing_changed_is_nothing_written(office: Office) -> None:
 async def test_a_patch_disables_and_enables(office: Office) -> None:
     old = await office.create()
     past = "2024-02-15T10:00:00Z"
-    assert (await office.update(old, by_tenant=True, disabled_at=past)).disabled_at == times.parse(past)
+    assert (await office.update(old, by=CUSTOMER, disabled_at=past)).disabled_at == times.parse(past)
     assert (await office.update(old, disabled_at=None)).disabled_at is None
     assert await faults(office.update(old, disabled_at="9999-01-01T00:00:00Z"))
 
@@ -494,7 +495,7 @@ async def test_a_change_that_always_loses_gives_up(store: SqliteStore, monkeypat
     await office.manager.put_tenant("acme")
     old = await office.create()
 
-    async def lose(_destination: Destination) -> None:
+    async def lose(_destination: Destination, _entry: object) -> None:
         return None
 
     monkeypatch.setattr(store, "replace_destination", lose)
@@ -523,7 +524,7 @@ async def test_the_list_is_narrowed_by_any_type_and_all_topics(office: Office) -
     bird = await office.manager.create(
         "acme",
         {"type": "pigeon", "topics": ["order.created"], "config": {"loft": "A"}, "credentials": {"ring": "r"}},
-        by_tenant=False,
+        by=OPERATOR,
     )
 
     async def listed(**conditions: Any) -> list[Destination]:
@@ -567,10 +568,10 @@ FIELDS = st.sampled_from(
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(changes=st.dictionaries(FIELDS, JSON, max_size=4), by_tenant=st.booleans())
-async def test_whatever_is_sent_is_taken_or_refused(office: Office, changes: dict[str, Any], by_tenant: bool) -> None:
+@given(changes=st.dictionaries(FIELDS, JSON, max_size=4), by=st.sampled_from((OPERATOR, CUSTOMER)))
+async def test_whatever_is_sent_is_taken_or_refused(office: Office, changes: dict[str, Any], by: Actor) -> None:
     try:
-        made = await office.create(by_tenant=by_tenant, **changes)
+        made = await office.create(by=by, **changes)
     except (Invalid, Forbidden):
         assert await office.manager.destinations("acme") == ()
     else:

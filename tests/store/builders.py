@@ -6,12 +6,14 @@ from typing import Any
 
 from msgspec import structs
 
-from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros, Outcome
+from waypost.core.model import SECOND, Actor, Delivery, DeliveryState, Destination, Event, Micros, Outcome
 from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow.clock import Sequence
 from waypost.store.base import Publication, Result
 
+OPERATOR = Actor(kind="api_key", name="ops", ip="192.0.2.1")
+CUSTOMER = Actor(kind="tenant", name="acme", ip="192.0.2.2")
 NOW: Micros = 1_800_000_000 * SECOND
 LEASE: Micros = NOW + 60 * SECOND
 

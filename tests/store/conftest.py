@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from waypost.core.alerts import Rule
+from waypost.flow.clock import Sequence as SequenceNumbers
 from waypost.store.base import Store
 from waypost.store.sqlite import SqliteStore
 from waypost.store.vault import Vault
@@ -14,8 +16,14 @@ from .builders import NOW
 KEY = bytes(range(32))
 
 
-def sqlite_store(folder: Path, *keys: bytes) -> SqliteStore:
-    return SqliteStore(folder / "waypost.db", Vault(keys or (KEY,)), clock=lambda: NOW)
+def sqlite_store(folder: Path, *keys: bytes, rules: Sequence[Rule] = ()) -> SqliteStore:
+    return SqliteStore(
+        folder / "waypost.db",
+        Vault(keys or (KEY,)),
+        clock=lambda: NOW,
+        next_seq=SequenceNumbers(node=3, clock=lambda: NOW).next,
+        rules=rules,
+    )
 
 
 @pytest.fixture(params=["sqlite"])

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from waypost.core.errors import SettingsError, Unavailable
 from waypost.core.model import DeliveryState
+from waypost.flow.clock import Sequence
 from waypost.store.base import EventQuery, Page
 from waypost.store.sqlite import SqliteStore
 from waypost.store.vault import Vault, key_beside, parse_key
@@ -57,7 +58,7 @@ async def test_a_dead_predecessors_leases_are_taken_back(tmp_path: Path) -> None
 
 async def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
     store = await filled(tmp_path)
-    connection = store._connect()
+    connection = store._db.connect()
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -80,7 +81,9 @@ async def test_a_second_process_is_kept_off(tmp_path: Path) -> None:
 
 
 async def test_a_locked_file_refuses_and_recovers(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "waypost.db", Vault([KEY]), clock=lambda: NOW, busy_timeout=0.05)
+    store = SqliteStore(
+        tmp_path / "waypost.db", Vault([KEY]), clock=lambda: NOW, next_seq=Sequence().next, busy_timeout=0.05
+    )
     await store.open()
     intruder = sqlite3.connect(tmp_path / "waypost.db", isolation_level=None)
     intruder.execute("BEGIN IMMEDIATE")
@@ -99,7 +102,7 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
     store = await filled(tmp_path)
 
     def limit(pages: int) -> None:
-        store._writer.submit("call", lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
+        store._db.submit("call", lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
 
     limit(1)
     refused = 0
@@ -180,7 +183,7 @@ class TestSecrets:
         await store.put_tenant("umbrella", None, now=NOW)
         await store.add_destination(structs.replace(destination("umbrella")), limit=5)
         steal = "UPDATE destinations SET credentials = (SELECT credentials FROM destinations WHERE tenant_id = 'acme')"
-        await store._write(lambda db: db.execute(steal))
+        await store._db.write(lambda db: db.execute(steal))
         with pytest.raises(SettingsError, match="damaged or moved"):
             await store.destinations("umbrella")
         await store.close()

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from waypost.api.backend import Backend
 from waypost.core.errors import Forbidden, NotFound, Unauthorized
-from waypost.core.model import TenantSummary
-from waypost.flow.access import Admin, Identity, TenantUser
+from waypost.core.model import Actor, TenantSummary
+from waypost.flow.access import Admin, Identity, TenantUser, actor_of
 from waypost.flow.draft import ID_PATTERN
 
 TenantId = Annotated[
@@ -19,10 +19,10 @@ TenantId = Annotated[
 
 
 class Scope(Struct, frozen=True):
-    """One tenant that the caller may act for. `by_tenant` is True when the tenant itself is calling."""
+    """One tenant that the caller may act for, and who the caller is."""
 
     tenant: TenantSummary
-    by_tenant: bool
+    actor: Actor
 
     @property
     def tenant_id(self) -> str:
@@ -57,14 +57,22 @@ async def _caller(identity: _Identity, backend: BackendOf) -> Identity:
     return identity
 
 
-async def _scope(tenant_id: TenantId, identity: _Identity, backend: BackendOf) -> Scope:
+async def _actor(identity: _Identity, request: Request) -> Actor:
+    return actor_of(identity, request.client.host if request.client else None)
+
+
+ActorOf = Annotated[Actor, Depends(_actor)]
+"""Who is calling, for the audit log."""
+
+
+async def _scope(tenant_id: TenantId, identity: _Identity, actor: ActorOf, backend: BackendOf) -> Scope:
     by_tenant = isinstance(identity, TenantUser)
     if isinstance(identity, TenantUser) and identity.tenant_id != tenant_id:
         raise Forbidden("the token is for another tenant")
     tenant = await backend.store.tenant(tenant_id)
     if tenant is None:
         raise Unauthorized("the token's tenant does not exist") if by_tenant else NotFound("tenant not found")
-    return Scope(tenant, by_tenant)
+    return Scope(tenant, actor)
 
 
 Operator = Annotated[Admin, Depends(_operator)]

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from waypost.connect.registry import Registry
+from waypost.core.model import Actor
 from waypost.flow.access import Access
 from waypost.flow.manage import Manager
 from waypost.flow.probe import Prober
@@ -22,7 +23,7 @@ class Retry(Protocol):
     BadRequest for a destination that is disabled or does not match.
     """
 
-    async def __call__(self, event_id: str, destination_id: str, tenant_id: str | None) -> None: ...
+    async def __call__(self, event_id: str, destination_id: str, tenant_id: str | None, *, by: Actor) -> None: ...
 
 
 class Backend(Struct, frozen=True, kw_only=True):

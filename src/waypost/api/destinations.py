@@ -49,7 +49,7 @@ async def list_destinations(scope: TenantScope, query: QueryOf, backend: Backend
 )
 async def create_destination(scope: TenantScope, body: Body, backend: BackendOf) -> Response:
     """What `config` and `credentials` hold depends on the `type`. Nothing is called while saving."""
-    created = await backend.manager.create(scope.tenant_id, body, by_tenant=scope.by_tenant)
+    created = await backend.manager.create(scope.tenant_id, body, by=scope.actor)
     return answer(render.destination(created, backend.registry), 201)
 
 
@@ -80,7 +80,7 @@ async def update_destination(
 
     `topics` and `filter` are replaced whole. A secret sent back masked, as it was shown, stays as it is.
     """
-    changed = await backend.manager.update(scope.tenant_id, destination_id, body, by_tenant=scope.by_tenant)
+    changed = await backend.manager.update(scope.tenant_id, destination_id, body, by=scope.actor)
     return answer(render.destination(changed, backend.registry))
 
 
@@ -93,7 +93,7 @@ async def update_destination(
 )
 async def delete_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
     """What was still to be delivered to it is cancelled; its attempts stay on record."""
-    await backend.manager.delete(scope.tenant_id, destination_id)
+    await backend.manager.delete(scope.tenant_id, destination_id, by=scope.actor)
     return answer({"success": True})
 
 
@@ -106,7 +106,7 @@ async def delete_destination(scope: TenantScope, destination_id: DestinationId, 
 )
 async def enable_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
     """Let events go to it again. Idempotent."""
-    enabled = await backend.manager.enable(scope.tenant_id, destination_id)
+    enabled = await backend.manager.enable(scope.tenant_id, destination_id, by=scope.actor)
     return answer(render.destination(enabled, backend.registry))
 
 
@@ -119,5 +119,5 @@ async def enable_destination(scope: TenantScope, destination_id: DestinationId, 
 )
 async def disable_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
     """Let no event go to it until it is enabled. Idempotent."""
-    disabled = await backend.manager.disable(scope.tenant_id, destination_id)
+    disabled = await backend.manager.disable(scope.tenant_id, destination_id, by=scope.actor)
     return answer(render.destination(disabled, backend.registry))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api import render
 from waypost.api.answers import answer
-from waypost.api.auth import BackendOf, Operator
+from waypost.api.auth import ActorOf, BackendOf, Operator
 from waypost.api.body import Body
 from waypost.core.errors import Invalid
 
@@ -39,9 +39,9 @@ async def list_keys(_: Operator, backend: BackendOf) -> Response:
     responses={201: doc.returns("NewApiKey"), **doc.errors(400, 403, 413, 422)},
     openapi_extra=doc.operation(doc.ADMIN, body="ApiKeyCreate"),
 )
-async def create_key(_: Operator, body: Body, backend: BackendOf) -> Response:
+async def create_key(_: Operator, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """The answer holds the key: it is shown this once."""
-    return answer(render.new_api_key(await backend.access.add_key(_name(body))), 201)
+    return answer(render.new_api_key(await backend.access.add_key(_name(body), by=actor)), 201)
 
 
 def _name(body: Any) -> str:
@@ -62,7 +62,7 @@ def _name(body: Any) -> str:
     responses={200: doc.returns("Success"), **doc.errors(400, 403, 404)},
     openapi_extra=doc.operation(doc.ADMIN),
 )
-async def revoke_key(key_id: KeyId, _: Operator, backend: BackendOf) -> Response:
+async def revoke_key(key_id: KeyId, _: Operator, actor: ActorOf, backend: BackendOf) -> Response:
     """The key is worthless at once. The last key cannot be revoked."""
-    await backend.access.revoke_key(key_id)
+    await backend.access.revoke_key(key_id, by=actor)
     return answer({"success": True})

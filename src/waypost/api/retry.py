@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from waypost.api import describe as doc
 from waypost.api.answers import answer
-from waypost.api.auth import BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, Caller
 from waypost.api.body import Body
 from waypost.core.errors import Invalid
 from waypost.flow.access import TenantUser
@@ -27,7 +27,7 @@ _REQUIRED = ("event_id", "destination_id")
     responses={202: doc.returns("Success"), **doc.errors(400, 404, 413, 422)},
     openapi_extra=doc.operation(doc.ANYONE, body="RetryRequest"),
 )
-async def retry(caller: Caller, body: Body, backend: BackendOf) -> Response:
+async def retry(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """One more attempt, now, whatever became of the earlier ones.
 
     It takes the place of a scheduled retry; if it fails, the schedule goes on from where it was. The destination has to
@@ -36,7 +36,7 @@ async def retry(caller: Caller, body: Body, backend: BackendOf) -> Response:
     event_id, destination_id, tenant_id = _read(body)
     if isinstance(caller, TenantUser):
         tenant_id = caller.tenant_id
-    await backend.retry(event_id, destination_id, tenant_id)
+    await backend.retry(event_id, destination_id, tenant_id, by=actor)
     return answer({"success": True}, 202)
 
 

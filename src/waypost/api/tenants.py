@@ -11,7 +11,7 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api import pages, render
 from waypost.api.answers import answer
-from waypost.api.auth import BackendOf, Caller, Operator, TenantId, TenantScope
+from waypost.api.auth import ActorOf, BackendOf, Caller, Operator, TenantId, TenantScope
 from waypost.api.body import OptionalBody
 from waypost.api.query import QueryOf
 from waypost.core.errors import Invalid
@@ -55,9 +55,11 @@ async def list_tenants(caller: Caller, query: QueryOf, backend: BackendOf) -> Re
     },
     openapi_extra=doc.operation(doc.ADMIN, body="TenantUpsert", body_required=False),
 )
-async def put_tenant(tenant_id: TenantId, _: Operator, body: OptionalBody, backend: BackendOf) -> Response:
+async def put_tenant(
+    tenant_id: TenantId, _: Operator, actor: ActorOf, body: OptionalBody, backend: BackendOf
+) -> Response:
     """Idempotent. The metadata is replaced as a whole: a request without it clears it."""
-    summary, created = await backend.manager.put_tenant(tenant_id, _metadata(body))
+    summary, created = await backend.manager.put_tenant(tenant_id, _metadata(body), by=actor)
     return answer(render.tenant(summary), 201 if created else 200)
 
 
@@ -88,9 +90,9 @@ async def get_tenant(scope: TenantScope) -> Response:
     responses={200: doc.returns("Success"), **doc.errors(403, 404)},
     openapi_extra=doc.operation(doc.ADMIN),
 )
-async def delete_tenant(tenant_id: TenantId, _: Operator, backend: BackendOf) -> Response:
+async def delete_tenant(tenant_id: TenantId, _: Operator, actor: ActorOf, backend: BackendOf) -> Response:
     """The tenant and its destinations; what was still to be delivered is cancelled. Events stay on record."""
-    await backend.manager.delete_tenant(tenant_id)
+    await backend.manager.delete_tenant(tenant_id, by=actor)
     return answer({"success": True})
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
 from waypost.connect.connector import ConnectorType, Receipt, Tools
+from waypost.core.alerts import Channel, Severity
 from waypost.core.model import Micros
 
-Severity = Literal["info", "warning", "critical"]
+__all__ = ["Channel", "ChannelConnection", "ChannelType", "Notice", "Severity"]
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -44,16 +45,6 @@ class ChannelConnection(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-class Channel(Struct, frozen=True, kw_only=True):
-    """Where alerts go, as its type sees it. `version` grows with every change."""
-
-    no: int
-    type: str
-    config: dict[str, str]
-    credentials: dict[str, str]
-    version: int = 1
 
 
 class ChannelType(ConnectorType):

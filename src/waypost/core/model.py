@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -14,6 +14,38 @@ Micros = int
 
 SECOND: Micros = 1_000_000
 DAY: Micros = 86_400 * SECOND
+
+
+class Actor(Struct, frozen=True, kw_only=True):
+    """Who did something: an API key by its name, a tenant by its id, or Waypost itself (`system`).
+
+    `ip` is the address that the request came from.
+    """
+
+    kind: Literal["api_key", "tenant", "system"]
+    name: str
+    ip: str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "system" else f"{self.kind}:{self.name}"
+
+
+SYSTEM = Actor(kind="system", name="waypost")
+
+
+class Disabling(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a destination is disabled.
+
+    `reason` is `manual`, `consecutive_failures`, `failing_too_long` or `gone`; `by` is the actor as text. What Waypost
+    disabled by itself has the last error and the streak that led to it.
+    """
+
+    reason: str
+    by: str
+    code: str | None = None
+    detail: str | None = None
+    failures: int | None = None
+    failing_since: Micros | None = None
 
 
 class Tenant(Struct, frozen=True, kw_only=True):
@@ -55,13 +87,15 @@ class Destination(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     retry_policy: RetryOverrides | None = None
     disabled_at: Micros | None = None
+    disabled: Disabling | None = None
     version: int = 1
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):
     """Something that happened on the platform. `data` is the JSON object exactly as it was published, byte for byte.
 
-    `seq` is Waypost's own time-ordered number of the event; `id` is the publisher's, unique within the tenant.
+    `seq` is Waypost's own time-ordered number of the event; `id` is the publisher's, unique within the tenant. `trace`
+    is the W3C trace context it belongs to: a `traceparent` and, behind a space, a `tracestate` if there was one.
     """
 
     seq: int
@@ -73,6 +107,7 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     metadata: dict[str, str] | None = None
     eligible_for_retry: bool = True
     destination_id: str | None = None
+    trace: str | None = None
 
 
 class DeliveryState(IntEnum):
@@ -82,6 +117,8 @@ class DeliveryState(IntEnum):
     DELIVERED = 1
     EXHAUSTED = 2
     CANCELLED = 3
+    KEPT = 4
+    """It would have been routed there, but the destination was disabled: kept to be delivered when asked for."""
 
 
 class Delivery(Struct, frozen=True, kw_only=True, gc=False):

@@ -43,8 +43,11 @@ class Skip(NamedTuple):
 
 
 class Routing(NamedTuple):
+    """`kept` are destinations that would have got the event, but are disabled; they are among the skipped too."""
+
     matched: tuple[Destination, ...]
     skipped: tuple[Skip, ...]
+    kept: tuple[Destination, ...] = ()
 
 
 def route(event: Event, routes: Sequence[Route]) -> Routing:
@@ -56,23 +59,26 @@ def route(event: Event, routes: Sequence[Route]) -> Routing:
     document = Document(event)
     matched: list[Destination] = []
     skipped: list[Skip] = []
+    kept: list[Destination] = []
     for candidate in routes:
         skip = _reason_to_skip(event, document, candidate)
         if skip is None:
             matched.append(candidate.destination)
-        else:
-            skipped.append(skip)
-    return Routing(tuple(matched), tuple(skipped))
+            continue
+        skipped.append(skip)
+        if skip.reason == "disabled":
+            kept.append(candidate.destination)
+    return Routing(tuple(matched), tuple(skipped), tuple(kept))
 
 
 def _reason_to_skip(event: Event, document: Document, candidate: Route) -> Skip | None:
     destination = candidate.destination
     if event.destination_id is not None and event.destination_id != destination.id:
         return Skip(destination.id, "not_addressed")
-    if destination.disabled_at is not None:
-        return Skip(destination.id, "disabled")
     if not candidate.covers(event.topic):
         return Skip(destination.id, "topic")
     if candidate.filter is not None and not candidate.filter.passes(document):
         return Skip(destination.id, "filter", candidate.filter.explain(document))
+    if destination.disabled_at is not None:
+        return Skip(destination.id, "disabled")
     return None

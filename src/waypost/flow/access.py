@@ -13,8 +13,9 @@ import jwt
 from msgspec import Struct
 
 from waypost.core.errors import BadRequest, Invalid, NotFound, Unauthorized, Unavailable
-from waypost.core.model import SECOND, Micros
+from waypost.core.model import SECOND, SYSTEM, Actor, Micros
 from waypost.flow.clock import token
+from waypost.store.alerting import Entry
 from waypost.store.base import ApiKey
 
 ALGORITHM = "HS256"
@@ -49,6 +50,13 @@ class TenantUser(Struct, frozen=True):
 Identity = Admin | TenantUser
 
 
+def actor_of(identity: Identity, ip: str | None) -> Actor:
+    """The caller as the audit log names it."""
+    if isinstance(identity, Admin):
+        return Actor(kind="api_key", name=identity.key_name, ip=ip)
+    return Actor(kind="tenant", name=identity.tenant_id, ip=ip)
+
+
 class NewKey(Struct, frozen=True):
     """A key just made: the only time that `secret` can be read."""
 
@@ -59,11 +67,11 @@ class NewKey(Struct, frozen=True):
 class KeyStore(Protocol):
     """The part of the store that keeps API keys."""
 
-    async def add_api_key(self, key: ApiKey) -> None: ...
+    async def add_api_key(self, key: ApiKey, entry: Entry | None = None) -> None: ...
 
     async def api_keys(self) -> tuple[ApiKey, ...]: ...
 
-    async def revoke_api_key(self, key_id: str) -> bool: ...
+    async def revoke_api_key(self, key_id: str, entry: Entry | None = None) -> bool: ...
 
 
 class Access:
@@ -149,7 +157,7 @@ class Access:
         await self.refresh()
         return None if self._admins else await self.add_key(FIRST_KEY_NAME)
 
-    async def add_key(self, name: str) -> NewKey:
+    async def add_key(self, name: str, *, by: Actor = SYSTEM) -> NewKey:
         """Make a key. Raises Invalid for a bad name, BadRequest for a taken one."""
         _check_name(name)
         secret = KEY_PREFIX + token(_RANDOM_LENGTH)
@@ -160,7 +168,8 @@ class Access:
             hint=secret[:_HINT_LENGTH],
             created_at=self._now(),
         )
-        await self._store.add_api_key(key)
+        entry = Entry(actor=by, action="api_key.create", tenant_id=None, subject=key.id, detail={"name": name})
+        await self._store.add_api_key(key, entry)
         await self.refresh()
         return NewKey(key, secret)
 
@@ -168,12 +177,13 @@ class Access:
         """The stored keys; the fixed one of the settings is not among them."""
         return await self._store.api_keys()
 
-    async def revoke_key(self, key_id: str) -> None:
+    async def revoke_key(self, key_id: str, *, by: Actor = SYSTEM) -> None:
         """Make a key worthless at once. Raises NotFound, and BadRequest for the last key: nobody could call then."""
         stored = await self._store.api_keys()
         if not self._fixed and [key.id for key in stored] == [key_id]:
             raise BadRequest("the last API key cannot be revoked; add another one first")
-        if not await self._store.revoke_api_key(key_id):
+        entry = Entry(actor=by, action="api_key.revoke", tenant_id=None, subject=key_id)
+        if not await self._store.revoke_api_key(key_id, entry):
             raise NotFound("API key not found")
         await self.refresh()
 

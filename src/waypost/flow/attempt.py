@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -17,6 +18,7 @@ from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow import clock
 from waypost.flow.lanes import Lane, Warm
+from waypost.observe.tracing import NullTracer, Tracer
 from waypost.store.base import Result
 
 _log = structlog.get_logger("waypost")
@@ -30,9 +32,13 @@ class Attempts(Struct, frozen=True, kw_only=True):
     policy: RetryPolicy
     sequence: clock.Sequence
     timeout: float
+    tracer: Tracer = NullTracer()
 
     async def make(self, lane: Lane, delivery: Delivery) -> Result:
         """Send the delivery and decide what becomes of it. Never raises for anything that the destination does."""
+        return await self.tracer.attempt(delivery, lane.destination, partial(self._make, lane))
+
+    async def _make(self, lane: Lane, delivery: Delivery) -> Result:
         destination, seq = lane.destination, self.sequence.next()
         outcome = await self._send(lane, delivery)
         own = destination.retry_policy

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from msgspec import Struct
@@ -21,12 +21,13 @@ from waypost.flow.lanes import Lane, Lanes
 from waypost.flow.rings import Rings
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
-from waypost.store.base import Result, Store
+from waypost.store.base import Recorded, Result, Store
 
 _log = structlog.get_logger("waypost")
 _NOBODY_ANSWERED = frozenset({"timeout", "dns_error", "connection_refused", "network_unreachable"})
 _RECORD_AGAIN_AFTER = 1.0
 _CLAIM_AGAIN_AFTER = SECOND // 20
+_NOTHING_ELSE = Recorded()
 _COUNTING_SHARE = 50
 """The backlog is counted at most this many times as rarely as counting it takes."""
 
@@ -45,14 +46,44 @@ class Bounds(Struct, frozen=True, kw_only=True):
     shutdown: float = 8.0
 
 
+class Listener(Protocol):
+    """Hears what delivering leads to."""
+
+    def recorded(self, destination: Destination, recorded: Recorded) -> None:
+        """An attempt raised alerts, or had the destination disabled or enabled."""
+        ...
+
+    async def swept(self, oldest_age: float) -> None:
+        """The store was searched; its oldest due delivery has waited that long, in seconds."""
+        ...
+
+
+class Unheard:
+    def recorded(self, destination: Destination, recorded: Recorded) -> None:
+        pass
+
+    async def swept(self, oldest_age: float) -> None:
+        pass
+
+
 class Dispatcher:
     """Delivers. Truth is in the store: whatever this process forgets, a sweep finds again when its lease runs out."""
 
-    def __init__(self, store: Store, attempts: Attempts, metrics: Metrics, journal: Journal, *, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        store: Store,
+        attempts: Attempts,
+        metrics: Metrics,
+        journal: Journal,
+        *,
+        bounds: Bounds,
+        listener: Listener | None = None,
+    ) -> None:
         self._store = store
         self._attempts = attempts
         self._metrics = metrics
         self._journal = journal
+        self._listener = listener or Unheard()
         self._bounds = bounds
         self._lease = round(bounds.lease * SECOND)
         self._longest_attempt = round(attempts.timeout * SECOND)
@@ -226,7 +257,9 @@ class Dispatcher:
             if due <= soon:
                 self.ring(destination_no, due)
         oldest = min((due for _, due in waiting), default=now)
-        await self._tell_backlog(oldest_age=max(0.0, (now - oldest) / SECOND))
+        oldest_age = max(0.0, (now - oldest) / SECOND)
+        await self._tell_backlog(oldest_age=oldest_age)
+        await self._listener.swept(oldest_age)
         await self._drop_idle_lanes()
 
     async def _tell_backlog(self, *, oldest_age: float) -> None:
@@ -291,23 +324,24 @@ class Dispatcher:
 
     # afterwards
 
-    def _recorded(self, lane: Lane, result: Result, done: asyncio.Future[bool]) -> None:
+    def _recorded(self, lane: Lane, result: Result, done: asyncio.Future[Recorded | None]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._spawn(self._record_again(lane, result))
-        elif not done.cancelled() and done.result():
-            self._tell(lane, result)
+        elif not done.cancelled() and (recorded := done.result()) is not None:
+            self._tell(lane, result, recorded)
 
     async def _record_again(self, lane: Lane, result: Result) -> None:
         """Keep a result that the store could not take until it can, or until the lease is another's."""
         while clock.now() < result.delivery.lease_until:
             await asyncio.sleep(_RECORD_AGAIN_AFTER)
             with contextlib.suppress(Unavailable):
-                if await self._store.record(result):
-                    self._tell(lane, result)
+                recorded = await self._store.record(result)
+                if recorded is not None:
+                    self._tell(lane, result, recorded)
                 return
 
-    def _tell(self, lane: Lane, result: Result) -> None:
+    def _tell(self, lane: Lane, result: Result, recorded: Recorded) -> None:
         outcome, settlement, event = result.outcome, result.settlement, result.delivery.event
         if settlement.due is not None:
             self.ring(lane.destination.no, settlement.due)
@@ -322,6 +356,8 @@ class Dispatcher:
             result.destination_type, ok=outcome.ok, retried=retried, seconds=outcome.latency / SECOND
         )
         self._journal.write(_line(lane.destination, result))
+        if recorded != _NOTHING_ELSE:
+            self._listener.recorded(lane.destination, recorded)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

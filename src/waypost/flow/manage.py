@@ -13,12 +13,13 @@ from waypost.connect.registry import Registry
 from waypost.core import filters
 from waypost.core import topics as topic_names
 from waypost.core.errors import Conflict, Forbidden, Invalid, NotFound
-from waypost.core.model import Destination, Micros, TenantSummary
+from waypost.core.model import SYSTEM, Actor, Destination, Disabling, Micros, TenantSummary
 from waypost.flow import textmaps
 from waypost.flow.clock import token
 from waypost.flow.draft import Draft, Rules, id_problem, read, sent
 from waypost.flow.textmaps import Limits
 from waypost.flow.values import Values
+from waypost.store.alerting import Entry
 from waypost.store.base import Page, Slice, Store
 
 _TRIES_AGAINST_OTHERS = 10
@@ -27,8 +28,8 @@ _TRIES_AGAINST_OTHERS = 10
 class Manager:
     """All rules about tenants and destinations. `changed` hears the tenant's id after every committed change.
 
-    `topics` is the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by_tenant`
-    tells a tenant's own request, which may do less than the operator's.
+    `topics` is the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by` says
+    who it is, for the audit log, and a tenant may do less than the operator.
     """
 
     def __init__(
@@ -52,17 +53,20 @@ class Manager:
         self._changed = changed
         self._now = now
         self._limits = limits or Limits()
-        self._filter_limits = filter_limits
+        self.filter_limits = filter_limits
 
     # tenants
 
-    async def put_tenant(self, tenant_id: str, metadata: object = None) -> tuple[TenantSummary, bool]:
+    async def put_tenant(
+        self, tenant_id: str, metadata: object = None, *, by: Actor = SYSTEM
+    ) -> tuple[TenantSummary, bool]:
         """Create the tenant or replace its metadata whole. The second value is True when it is new. Raises Invalid."""
         problems = [problem for problem in [id_problem("tenant_id", tenant_id)] if problem]
         values = self._tenant_metadata(metadata, problems)
         if problems:
             raise Invalid(problems)
-        created = await self._store.put_tenant(tenant_id, values, now=self._now())
+        entry = Entry(actor=by, action="tenant.put", tenant_id=tenant_id, subject=tenant_id)
+        created = await self._store.put_tenant(tenant_id, values, now=self._now(), entry=entry)
         self._changed(tenant_id)
         return await self.tenant(tenant_id), created
 
@@ -83,9 +87,10 @@ class Manager:
         """A page of tenants, and how many there are in all."""
         return await self._store.tenants(page, ids=ids), await self._store.count_tenants(ids=ids)
 
-    async def delete_tenant(self, tenant_id: str) -> None:
+    async def delete_tenant(self, tenant_id: str, *, by: Actor = SYSTEM) -> None:
         """Delete the tenant with its destinations. Raises NotFound."""
-        if not await self._store.delete_tenant(tenant_id, now=self._now()):
+        entry = Entry(actor=by, action="tenant.delete", tenant_id=tenant_id, subject=tenant_id)
+        if not await self._store.delete_tenant(tenant_id, now=self._now(), entry=entry):
             raise NotFound("tenant not found")
         self._changed(tenant_id)
 
@@ -110,12 +115,12 @@ class Manager:
 
     # destinations, changed
 
-    async def create(self, tenant_id: str, body: object, *, by_tenant: bool) -> Destination:
+    async def create(self, tenant_id: str, body: object, *, by: Actor = SYSTEM) -> Destination:
         """Add a destination from the JSON object of a create.
 
         Raises Invalid, Forbidden, NotFound for an unknown tenant, BadRequest for a taken id or one too many.
         """
-        if by_tenant:
+        if _is_tenant(by):
             _refuse_import(body)
         now = self._now()
         draft, problems = read(body, self._rules(now))
@@ -123,27 +128,30 @@ class Manager:
         kind = self._kind(draft, problems)
         if kind is None:
             raise Invalid(problems)
-        values = self._checked(kind, self._begun(None, by_tenant=by_tenant, now=now), draft, problems)
-        created_at = sent(draft.created_at, now)
+        values = self._checked(kind, self._begun(None, by=by, now=now), draft, problems)
+        created_at, disabled_at = sent(draft.created_at, now), sent(draft.disabled_at, None)
+        destination_id = sent(draft.id, f"des_{token()}")
         added = await self._store.add_destination(
             Destination(
                 no=0,
-                id=sent(draft.id, f"des_{token()}"),
+                id=destination_id,
                 tenant_id=tenant_id,
                 type=kind.type,
                 topics=sent(draft.topics, ()),
                 filter=sent(draft.filter, None),
-                disabled_at=sent(draft.disabled_at, None),
+                disabled_at=disabled_at,
+                disabled=None if disabled_at is None else Disabling(reason="manual", by=str(by)),
                 created_at=created_at,
                 updated_at=sent(draft.updated_at, created_at),
                 **values.parts(),
             ),
             limit=self._max_destinations,
+            entry=_entry(by, "destination.create", tenant_id, destination_id, {"type": kind.type}),
         )
         self._changed(tenant_id)
         return added
 
-    async def update(self, tenant_id: str, destination_id: str, body: object, *, by_tenant: bool) -> Destination:
+    async def update(self, tenant_id: str, destination_id: str, body: object, *, by: Actor = SYSTEM) -> Destination:
         """Merge the JSON object of an update into a destination (RFC 7396).
 
         The body is checked before the destination is looked for. A secret sent back masked, as it was shown, stays as
@@ -154,28 +162,40 @@ class Manager:
         if problems:
             raise Invalid(problems)
         return await self._change(
-            tenant_id, destination_id, lambda old: self._updated(old, draft, by_tenant=by_tenant, now=now)
+            tenant_id, destination_id, lambda old: self._updated(old, draft, by=by, now=now), "destination.update", by
         )
 
-    async def enable(self, tenant_id: str, destination_id: str) -> Destination:
-        """Idempotent. Raises NotFound."""
-        return await self._change(tenant_id, destination_id, lambda old: structs.replace(old, disabled_at=None))
+    async def enable(self, tenant_id: str, destination_id: str, *, by: Actor = SYSTEM) -> Destination:
+        """Idempotent. Its failures are counted from zero again. Raises NotFound."""
+        return await self._change(
+            tenant_id, destination_id, lambda old: _disabled(old, None, by), "destination.enable", by
+        )
 
-    async def disable(self, tenant_id: str, destination_id: str) -> Destination:
+    async def disable(self, tenant_id: str, destination_id: str, *, by: Actor = SYSTEM) -> Destination:
         """Idempotent: the first `disabled_at` stays. Raises NotFound."""
         now = self._now()
         return await self._change(
-            tenant_id, destination_id, lambda old: structs.replace(old, disabled_at=sent(old.disabled_at, now))
+            tenant_id,
+            destination_id,
+            lambda old: _disabled(old, sent(old.disabled_at, now), by),
+            "destination.disable",
+            by,
         )
 
-    async def delete(self, tenant_id: str, destination_id: str) -> None:
+    async def delete(self, tenant_id: str, destination_id: str, *, by: Actor = SYSTEM) -> None:
         """Raises NotFound."""
-        if await self._store.delete_destination(tenant_id, destination_id, now=self._now()) is None:
+        entry = _entry(by, "destination.delete", tenant_id, destination_id)
+        if await self._store.delete_destination(tenant_id, destination_id, now=self._now(), entry=entry) is None:
             raise NotFound("destination not found")
         self._changed(tenant_id)
 
     async def _change(
-        self, tenant_id: str, destination_id: str, decide: Callable[[Destination], Destination]
+        self,
+        tenant_id: str,
+        destination_id: str,
+        decide: Callable[[Destination], Destination],
+        action: str,
+        by: Actor,
     ) -> Destination:
         """Apply a change to the newest version; when somebody else was quicker, decide again on theirs."""
         for _ in range(_TRIES_AGAINST_OTHERS):
@@ -183,36 +203,37 @@ class Manager:
             new = decide(old)
             if new == old:
                 return old
-            stored = await self._store.replace_destination(structs.replace(new, updated_at=self._now()))
+            entry = _entry(by, action, tenant_id, destination_id, {"changed": _differences(old, new)})
+            stored = await self._store.replace_destination(structs.replace(new, updated_at=self._now()), entry)
             if stored is not None:
                 self._changed(tenant_id)
                 return stored
         raise Conflict("the destination is being changed by others at the same time; try again")
 
-    def _updated(self, old: Destination, draft: Draft, *, by_tenant: bool, now: Micros) -> Destination:
-        _refuse_to_change_the_fixed(old, draft, by_tenant=by_tenant)
-        values = self._checked(self._known(old.type), self._begun(old, by_tenant=by_tenant, now=now), draft, [])
+    def _updated(self, old: Destination, draft: Draft, *, by: Actor, now: Micros) -> Destination:
+        _refuse_to_change_the_fixed(old, draft, by_tenant=_is_tenant(by))
+        values = self._checked(self._known(old.type), self._begun(old, by=by, now=now), draft, [])
+        disabled_at = old.disabled_at if isinstance(draft.disabled_at, UnsetType) else draft.disabled_at
         return structs.replace(
-            old,
+            _disabled(old, disabled_at, by),
             topics=sent(draft.topics, old.topics),
             filter=old.filter if isinstance(draft.filter, UnsetType) else draft.filter,
-            disabled_at=old.disabled_at if isinstance(draft.disabled_at, UnsetType) else draft.disabled_at,
             **values.parts(),
         )
 
     # what the values have to be
 
-    def _begun(self, old: Destination | None, *, by_tenant: bool, now: Micros) -> Change:
+    def _begun(self, old: Destination | None, *, by: Actor, now: Micros) -> Change:
         """Who changes what and when; the values follow once they are merged."""
         options = self._tools.options
-        return Change(old=old, config={}, credentials={}, by_tenant=by_tenant, now=now, options=options)
+        return Change(old=old, config={}, credentials={}, by_tenant=_is_tenant(by), now=now, options=options)
 
     def _rules(self, now: Micros) -> Rules:
         return Rules(catalogue=self.topics, read_filter=self._read_filter, now=now)
 
     def _read_filter(self, value: Any, problems: list[str]) -> dict[str, Any] | None:
         try:
-            return filters.normalise(value, limits=self._filter_limits)
+            return filters.normalise(value, limits=self.filter_limits)
         except filters.FilterError as error:
             problems.append(f"filter: {error}")
             return None
@@ -243,6 +264,27 @@ class Manager:
         if problems:
             raise Invalid(list(dict.fromkeys(problems)))
         return values
+
+
+def _is_tenant(by: Actor) -> bool:
+    return by.kind == "tenant"
+
+
+def _entry(by: Actor, action: str, tenant_id: str, destination_id: str, detail: dict[str, Any] | None = None) -> Entry:
+    return Entry(actor=by, action=action, tenant_id=tenant_id, subject=destination_id, detail=detail or {})
+
+
+def _differences(old: Destination, new: Destination) -> list[str]:
+    """The names of the fields that differ; never their values, among which are secrets."""
+    return [name for name in Destination.__struct_fields__ if getattr(old, name) != getattr(new, name)]
+
+
+def _disabled(old: Destination, disabled_at: Micros | None, by: Actor) -> Destination:
+    """The destination enabled, or disabled since then; who disabled it first stays on record."""
+    if disabled_at is None:
+        return structs.replace(old, disabled_at=None, disabled=None)
+    why = old.disabled if old.disabled_at is not None else Disabling(reason="manual", by=str(by))
+    return structs.replace(old, disabled_at=disabled_at, disabled=why)
 
 
 def _is_missing(body: object, name: str) -> bool:

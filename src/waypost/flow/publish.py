@@ -12,6 +12,7 @@ from waypost.flow import clock
 from waypost.flow.directory import Directory
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
+from waypost.observe.tracing import NullTracer, Tracer, log_fields
 from waypost.store.base import Accepted, Publication, Store
 
 
@@ -42,16 +43,30 @@ class Publisher:
     """Accepts events. What it has answered is on disk."""
 
     def __init__(
-        self, store: Store, directory: Directory, deliverer: Deliverer, metrics: Metrics, journal: Journal
+        self,
+        store: Store,
+        directory: Directory,
+        deliverer: Deliverer,
+        metrics: Metrics,
+        journal: Journal,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._directory = directory
         self._deliverer = deliverer
         self._metrics = metrics
         self._journal = journal
+        self._tracer = tracer or NullTracer()
 
     async def publish(self, event: Event) -> Accepted:
         """Store one event with its deliveries and start delivering. Raises Unavailable when it is not on disk."""
+        return await self._tracer.publish(event, self._publish)
+
+    async def publish_many(self, events: Sequence[Event]) -> list[Accepted]:
+        """The same for several events in one transaction: all are stored or none is."""
+        return await self._tracer.publish_many(events, self._publish_many)
+
+    async def _publish(self, event: Event) -> Accepted:
         began, changes = time.perf_counter(), self._directory.changes
         publication = self._prepare(event, await self._routing(event))
         try:
@@ -62,8 +77,7 @@ class Publisher:
         self._hand_over(publication, accepted, began, changes)
         return accepted
 
-    async def publish_many(self, events: Sequence[Event]) -> list[Accepted]:
-        """The same for several events in one transaction: all are stored or none is."""
+    async def _publish_many(self, events: Sequence[Event]) -> list[Accepted]:
         began, changes = time.perf_counter(), self._directory.changes
         routings = [await self._routing(event) for event in events]  # all of them before a place is kept for any
         publications = [self._prepare(event, routing) for event, routing in zip(events, routings, strict=True)]
@@ -86,6 +100,7 @@ class Publisher:
             event=event,
             matched=routing.matched,
             skipped=routing.skipped,
+            kept=routing.kept,
             accepted_at=clock.now(),
             lease_until=self._deliverer.admit(routing.matched) if routing.matched else None,
         )
@@ -121,4 +136,5 @@ def _line(publication: Publication, accepted: Accepted, seconds: float) -> dict[
         "skipped": len(publication.skipped),
         "duplicate": accepted.duplicate,
         "ms": round(seconds * 1000, 3),
+        **log_fields(event.trace),
     }

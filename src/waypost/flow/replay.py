@@ -8,7 +8,9 @@ import structlog
 
 from waypost.core import topics
 from waypost.core.errors import BadRequest, NotFound
+from waypost.core.model import SYSTEM, Actor
 from waypost.flow import clock
+from waypost.store.alerting import Entry
 from waypost.store.base import RetryRequest, Store
 
 _log = structlog.get_logger("waypost")
@@ -21,7 +23,7 @@ class Replayer:
         self._store = store
         self._ask = ask
 
-    async def retry(self, event_id: str, destination_id: str, tenant_id: str | None) -> None:
+    async def retry(self, event_id: str, destination_id: str, tenant_id: str | None, *, by: Actor = SYSTEM) -> None:
         """Have one more attempt made now, whatever became of the earlier ones.
 
         `tenant_id` bounds what the caller may see; None is everything. Raises NotFound or BadRequest.
@@ -38,6 +40,13 @@ class Replayer:
         if not topics.matcher(destination.topics)(event.topic):
             raise BadRequest("destination does not match event")
         now = clock.now()
-        await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now))
+        entry = Entry(
+            actor=by,
+            action="event.retry",
+            tenant_id=event.tenant_id,
+            subject=event.id,
+            detail={"destination_id": destination.id},
+        )
+        await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now), entry)
         self._ask(destination.no, event.seq)
         _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -25,8 +24,27 @@ from waypost.core.model import (
 )
 from waypost.core.routing import Skip
 from waypost.core.settle import Settlement
+from waypost.store.alerting import AlertStore, Entry
+from waypost.store.paging import Direction, Page, Slice, TimeRange
 
-T = TypeVar("T")
+__all__ = [
+    "Accepted",
+    "ApiKey",
+    "AttemptQuery",
+    "Claim",
+    "Direction",
+    "EventQuery",
+    "Page",
+    "Publication",
+    "Recorded",
+    "Result",
+    "RetryRequest",
+    "Slice",
+    "Store",
+    "StoredAttempt",
+    "StoredEvent",
+    "TimeRange",
+]
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -40,6 +58,7 @@ class Publication(Struct, frozen=True, kw_only=True, gc=False):
     """An event to accept with its routing.
 
     `lease_until` is set when the publishing process delivers at once; None leaves the deliveries for a later claim.
+    `kept` are destinations that are disabled: their deliveries are kept until somebody asks for them.
     """
 
     event: Event
@@ -47,6 +66,7 @@ class Publication(Struct, frozen=True, kw_only=True, gc=False):
     skipped: tuple[Skip, ...]
     accepted_at: Micros
     lease_until: Micros | None
+    kept: tuple[Destination, ...] = ()
 
 
 class Result(Struct, frozen=True, kw_only=True, gc=False):
@@ -59,34 +79,24 @@ class Result(Struct, frozen=True, kw_only=True, gc=False):
     settlement: Settlement
 
 
+class Recorded(Struct, frozen=True, gc=False):
+    """What putting a result on record led to, beside the delivery's next state.
+
+    `raised` are the alerts, by kind and severity. `disabled` is the reason for which it disabled the destination,
+    `enabled` that it was enabled; `news` that there is something to tell a channel.
+    """
+
+    raised: tuple[tuple[str, str], ...] = ()
+    disabled: str | None = None
+    enabled: bool = False
+    news: bool = False
+
+
 class Claim(Struct, frozen=True):
     """Deliveries of one destination taken under a lease, and when the next one that was not taken falls due."""
 
     deliveries: tuple[Delivery, ...]
     next_due: Micros | None
-
-
-class Direction(StrEnum):
-    ASC = "asc"
-    DESC = "desc"
-
-
-class Page(Struct, frozen=True, kw_only=True):
-    """A window on an ordered list. `after` / `before` are exclusive positions `(sort value, tie-breaker)`."""
-
-    limit: int
-    direction: Direction = Direction.DESC
-    after: tuple[int, int | str] | None = None
-    before: tuple[int, int | str] | None = None
-
-
-class TimeRange(Struct, frozen=True, kw_only=True):
-    """Bounds on an instant; every one that is set must hold."""
-
-    gte: Micros | None = None
-    lte: Micros | None = None
-    gt: Micros | None = None
-    lt: Micros | None = None
 
 
 class EventQuery(Struct, frozen=True, kw_only=True):
@@ -129,14 +139,6 @@ class StoredAttempt(Struct, frozen=True, kw_only=True):
     destination: Destination
 
 
-class Slice(Struct, Generic[T], frozen=True):
-    """One page of a list; `has_next` and `has_prev` tell whether there is more on either side."""
-
-    items: tuple[T, ...]
-    has_next: bool
-    has_prev: bool
-
-
 class RetryRequest(Struct, frozen=True, kw_only=True):
     """A manual retry: make one attempt now, whatever state the delivery is in."""
 
@@ -156,7 +158,13 @@ class ApiKey(Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """The seam that every store implements; `tests/store/test_suite.py` is its conformance suite."""
+    """The seam that every store implements; `tests/store/test_suite.py` is its conformance suite.
+
+    Changes that a person makes take an entry of the audit log along, written in the same transaction if they happen.
+    """
+
+    @property
+    def alerting(self) -> AlertStore: ...
 
     async def open(self) -> None:
         """Connect, migrate, and take back the leases that a dead predecessor of this process held.
@@ -179,10 +187,11 @@ class Store(Protocol):
         """The same for several events in one transaction: all of them or none."""
         ...
 
-    def record(self, result: Result) -> asyncio.Future[bool]:
+    def record(self, result: Result) -> asyncio.Future[Recorded | None]:
         """Put an attempt on record and move its delivery on; the future resolves when that is on disk.
 
-        False, and nothing changes, when the delivery no longer waits for that attempt number (fencing).
+        The destination's health, alerts and auto-disabling are part of the same transaction. None, and nothing
+        changes, when the delivery no longer waits for that attempt number (fencing).
         """
         ...
 
@@ -205,8 +214,19 @@ class Store(Protocol):
         """
         ...
 
-    async def retry(self, request: RetryRequest) -> None:
+    async def retry(self, request: RetryRequest, entry: Entry | None = None) -> None:
         """Make a manual attempt due now; a delivery that never existed is created, a scheduled retry is replaced."""
+        ...
+
+    async def recover(self, destination_no: int, *, since: Micros, now: Micros, limit: int) -> int:
+        """Make up to `limit` deliveries due that were kept for the destination, the oldest first.
+
+        `since` bounds when the events were accepted. How many were made due.
+        """
+        ...
+
+    async def count_kept(self, destination_no: int, *, since: Micros) -> int:
+        """How many deliveries are kept for a destination since then."""
         ...
 
     async def count_waiting(self) -> int:
@@ -215,13 +235,15 @@ class Store(Protocol):
 
     # tenants
 
-    async def put_tenant(self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros) -> bool:
+    async def put_tenant(
+        self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros, entry: Entry | None = None
+    ) -> bool:
         """Create the tenant or replace its metadata. True when it is new."""
         ...
 
     async def tenant(self, tenant_id: str) -> TenantSummary | None: ...
 
-    async def delete_tenant(self, tenant_id: str, *, now: Micros) -> bool:
+    async def delete_tenant(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
         """Delete the tenant and its destinations; their pending deliveries are cancelled. False when unknown."""
         ...
 
@@ -233,18 +255,23 @@ class Store(Protocol):
 
     # destinations
 
-    async def add_destination(self, destination: Destination, *, limit: int) -> Destination:
+    async def add_destination(self, destination: Destination, *, limit: int, entry: Entry | None = None) -> Destination:
         """Store a new destination; its `no` is assigned here.
 
         Raises NotFound for an unknown tenant, BadRequest for a taken id or when the tenant has `limit` of them already.
         """
         ...
 
-    async def replace_destination(self, destination: Destination) -> Destination | None:
-        """Store a changed destination under the next version. None when it is gone or at another version by now."""
+    async def replace_destination(self, destination: Destination, entry: Entry | None = None) -> Destination | None:
+        """Store a changed destination under the next version. None when it is gone or at another version by now.
+
+        One that was disabled and is no longer starts with a clean slate of failures.
+        """
         ...
 
-    async def delete_destination(self, tenant_id: str, destination_id: str, *, now: Micros) -> Destination | None:
+    async def delete_destination(
+        self, tenant_id: str, destination_id: str, *, now: Micros, entry: Entry | None = None
+    ) -> Destination | None:
         """Remove it and cancel its pending deliveries. Attempts keep pointing to it. None when unknown."""
         ...
 
@@ -278,10 +305,10 @@ class Store(Protocol):
 
     # keys
 
-    async def add_api_key(self, key: ApiKey) -> None:
+    async def add_api_key(self, key: ApiKey, entry: Entry | None = None) -> None:
         """Raises BadRequest when the name is taken."""
         ...
 
     async def api_keys(self) -> tuple[ApiKey, ...]: ...
 
-    async def revoke_api_key(self, key_id: str) -> bool: ...
+    async def revoke_api_key(self, key_id: str, entry: Entry | None = None) -> bool: ...

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+from waypost.core import ids
 from waypost.core.model import Delivery, Micros
-from waypost.store.base import Accepted, Claim, Publication, Result, RetryRequest
+from waypost.store.base import Accepted, Claim, Publication, Recorded, Result, RetryRequest
 from waypost.store.sqlite import rows
 from waypost.store.sqlite.bulk import in_bulk
+from waypost.store.sqlite.watch import Watch
 
 _INSERT_EVENTS = "INSERT INTO events VALUES {rows} ON CONFLICT (id, tenant_id) DO NOTHING"
 _INSERT_DELIVERIES = "INSERT INTO deliveries VALUES {rows}"
@@ -62,14 +64,16 @@ def _first_publishes(db: sqlite3.Connection, publications: Iterable[Publication]
     return known
 
 
-def record(db: sqlite3.Connection, results: Sequence[Result]) -> list[bool]:
+def record(db: sqlite3.Connection, results: Sequence[Result], watch: Watch) -> Sequence[Recorded | None]:
     """Raises Fenced when one of several results came too late: then each has to be recorded by itself."""
     moved = in_bulk(db, _SETTLE, [_settle_values(result) for result in results])
-    if moved == len(results):
-        in_bulk(db, _INSERT_ATTEMPTS, [rows.attempt_values(result) for result in results])
-    elif len(results) > 1:
-        raise Fenced
-    return [True] * moved or [False]
+    if moved < len(results):
+        if len(results) > 1:
+            raise Fenced
+        return [None]
+    recorded = watch.observe(db, results)
+    in_bulk(db, _INSERT_ATTEMPTS, [rows.attempt_values(result) for result in results])
+    return recorded
 
 
 def _settle_values(result: Result) -> tuple[Any, ...]:
@@ -86,10 +90,6 @@ def _settle_values(result: Result) -> tuple[Any, ...]:
         then.due,
         ended,
     )
-
-
-def call(db: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-    return [change(db) for change in changes]
 
 
 def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, limit: int) -> Claim:
@@ -128,7 +128,7 @@ def release(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> None:
 
 
 def cancel(db: sqlite3.Connection, destination_nos: Sequence[tuple[int]]) -> None:
-    sql = "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ? AND state = 0"
+    sql = "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ? AND state IN (0, 4)"
     db.executemany(sql, destination_nos)
 
 
@@ -155,6 +155,21 @@ def retry(db: sqlite3.Connection, request: RetryRequest) -> None:
                state = 0, manual = 1, due = CASE WHEN leased THEN due ELSE excluded.due END""",
         (request.event_seq, request.destination_no, request.now),
     )
+
+
+def recover(db: sqlite3.Connection, destination_no: int, since: Micros, now: Micros, limit: int) -> int:
+    return db.execute(
+        """UPDATE deliveries SET state = 0, due = ? WHERE destination_no = ? AND event_seq IN (
+               SELECT event_seq FROM deliveries INDEXED BY deliveries_kept
+               WHERE destination_no = ? AND state = 4 AND event_seq >= ? ORDER BY event_seq LIMIT ?)""",
+        (now, destination_no, destination_no, ids.bound(since), limit),
+    ).rowcount
+
+
+def count_kept(db: sqlite3.Connection, destination_no: int, since: Micros) -> int:
+    sql = "SELECT count(*) FROM deliveries WHERE destination_no = ? AND state = 4 AND event_seq >= ?"
+    (count,) = db.execute(sql, (destination_no, ids.bound(since))).fetchone()
+    return int(count)
 
 
 def count_waiting(db: sqlite3.Connection) -> int:

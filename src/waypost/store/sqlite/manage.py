@@ -37,6 +37,9 @@ def delete_tenant(db: sqlite3.Connection, tenant_id: str, now: Micros) -> bool:
     if not db.execute("DELETE FROM tenants WHERE id = ?", (tenant_id,)).rowcount:
         return False
     delete_destinations(db, "tenant_id = ?", tenant_id, now)
+    db.execute("DELETE FROM news WHERE channel_no IN (SELECT no FROM alert_channels WHERE owner = ?)", (tenant_id,))
+    db.execute("DELETE FROM alert_channels WHERE owner = ?", (tenant_id,))
+    db.execute("DELETE FROM alert_rules WHERE tenant_id = ?", (tenant_id,))
     return True
 
 
@@ -62,10 +65,17 @@ def replace_destination(db: sqlite3.Connection, old: Destination, values: tuple[
     return db.execute(sql, (*values, old.no, old.version)).rowcount > 0
 
 
+def is_disabled(db: sqlite3.Connection, no: int) -> bool:
+    found = db.execute("SELECT disabled_at FROM destinations WHERE no = ?", (no,)).fetchone()
+    return found is not None and found[0] is not None
+
+
 def delete_destinations(db: sqlite3.Connection, condition: str, parameter: int | str, now: Micros) -> bool:
     sql = f"UPDATE destinations SET deleted_at = ? WHERE {condition} AND deleted_at IS NULL RETURNING no"
     deleted = db.execute(sql, (now, parameter)).fetchall()
     life.cancel(db, deleted)
+    db.executemany("DELETE FROM alert_rules WHERE destination_no = ?", deleted)
+    db.executemany("DELETE FROM destination_health WHERE destination_no = ?", deleted)
     return bool(deleted)
 
 

@@ -52,13 +52,19 @@ def check_key(db: sqlite3.Connection, vault: Vault) -> None:
 
 def reseal(db: sqlite3.Connection, vault: Vault) -> None:
     """Encrypt anew, under the current key, what an old key encrypted (key rotation)."""
-    stale = [
-        (vault.seal(vault.open(sealed, context), context), no)
+    sealed_rows = [
+        ("destinations", no, sealed, rows.credentials_context(tenant_id, destination_id))
         for no, tenant_id, destination_id, sealed in db.execute(
             "SELECT no, tenant_id, id, credentials FROM destinations"
         )
-        if not vault.is_current(sealed) and (context := rows.credentials_context(tenant_id, destination_id))
+    ]
+    sealed_rows += [
+        ("alert_channels", no, sealed, rows.channel_context(channel_id))
+        for no, channel_id, sealed in db.execute("SELECT no, id, credentials FROM alert_channels")
     ]
     with db:
         db.execute("BEGIN IMMEDIATE")
-        db.executemany("UPDATE destinations SET credentials = ? WHERE no = ?", stale)
+        for table, no, sealed, context in sealed_rows:
+            if not vault.is_current(sealed):
+                anew = vault.seal(vault.open(sealed, context), context)
+                db.execute(f"UPDATE {table} SET credentials = ? WHERE no = ?", (anew, no))

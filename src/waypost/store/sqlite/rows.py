@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from waypost.core import ids
-from waypost.core.model import Attempt, Destination, Event, Tenant, TenantSummary
+from waypost.core.alerts import Channel, Kind, Rule, Thresholds
+from waypost.core.model import Attempt, DeliveryState, Destination, Disabling, Event, Tenant, TenantSummary
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
 from waypost.core.topics import union
@@ -20,16 +21,29 @@ Row = Sequence[Any]
 TENANT = "id, metadata, created_at, updated_at"
 DESTINATION = (
     "no, tenant_id, id, type, topics, filter, config, credentials, delivery_metadata, metadata, retry_policy,"
-    " created_at, updated_at, disabled_at, version"
+    " created_at, updated_at, disabled_at, version, disabled"
 )
-EVENT = "e.seq, e.id, e.tenant_id, e.topic, e.time, e.data, e.metadata, e.eligible, e.destination_id"
+EVENT = "e.seq, e.id, e.tenant_id, e.topic, e.time, e.data, e.metadata, e.eligible, e.destination_id, e.trace"
 STORED_EVENT = f"{EVENT}, e.accepted_at, e.matched, e.skipped"
 ATTEMPT = (
     "a.seq, a.tenant_id, a.event_seq, a.destination_no, a.destination_type, a.number, a.manual, a.ok, a.code,"
     " a.latency, a.detail, a.request, a.response"
 )
-EVENT_WIDTH = 9
+EVENT_WIDTH = 10
 ATTEMPT_WIDTH = 13
+
+RULE = (
+    "no, id, kind, owner, tenant_id, destination_no, enabled, severity, thresholds, channel_ids, muted_until,"
+    " created_at, updated_at"
+)
+SELECT_RULES = (
+    f"SELECT {', '.join(f'r.{column.strip()}' for column in RULE.split(','))}, d.id FROM alert_rules r"
+    " LEFT JOIN destinations d ON d.no = r.destination_no"
+)
+CHANNEL = (
+    "no, id, owner, type, name, config, credentials, topics, min_severity, enabled, muted_until, created_at,"
+    " updated_at, version"
+)
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -37,6 +51,8 @@ _texts = msgspec.json.Decoder(dict[str, str])
 names = msgspec.json.Decoder(tuple[str, ...]).decode
 _skips = msgspec.json.Decoder(tuple[Skip, ...])
 _overrides = msgspec.json.Decoder(RetryOverrides)
+_disablings = msgspec.json.Decoder(Disabling)
+_thresholds = msgspec.json.Decoder(Thresholds)
 
 
 def json_text(value: Any) -> str | None:
@@ -72,7 +88,13 @@ def destination(row: Row, vault: Vault) -> Destination:
         updated_at=row[12],
         disabled_at=row[13],
         version=row[14],
+        disabled=None if row[15] is None else _disablings.decode(row[15]),
     )
+
+
+def disabling(text: str | None) -> Disabling:
+    """Why a destination is disabled; one that was disabled before reasons were kept was disabled by hand."""
+    return Disabling(reason="manual", by="") if text is None else _disablings.decode(text)
 
 
 def destination_values(value: Destination, vault: Vault) -> tuple[Any, ...]:
@@ -92,6 +114,7 @@ def destination_values(value: Destination, vault: Vault) -> tuple[Any, ...]:
         value.updated_at,
         value.disabled_at,
         value.version,
+        json_text(value.disabled),
     )
 
 
@@ -111,6 +134,7 @@ def event(row: Row) -> Event:
         metadata=_optional_texts(row[6]),
         eligible_for_retry=bool(row[7]),
         destination_id=row[8],
+        trace=row[9],
     )
 
 
@@ -141,15 +165,19 @@ def event_values(publication: Publication) -> tuple[Any, ...]:
         event.data,
         json_text(matched),
         json_text(publication.skipped) if publication.skipped else None,
+        event.trace,
     )
 
 
 def delivery_values(publication: Publication) -> list[tuple[Any, ...]]:
-    """The rows of `deliveries`, in the table's order: pending, with the first attempt ahead."""
+    """The rows of `deliveries`, in the table's order: pending or kept, with the first attempt ahead."""
     seq = publication.event.seq
     leased = publication.lease_until is not None
     due = publication.lease_until if leased else publication.accepted_at
-    return [(seq, destination.no, 0, 1, 0, 0, due, leased) for destination in publication.matched]
+    pending = [(seq, destination.no, 0, 1, 0, 0, due, leased) for destination in publication.matched]
+    if not publication.kept:
+        return pending
+    return pending + [(seq, to.no, int(DeliveryState.KEPT), 1, 0, 0, None, False) for to in publication.kept]
 
 
 def attempt(row: Row) -> Attempt:
@@ -189,6 +217,93 @@ def attempt_values(result: Result) -> tuple[Any, ...]:
         json_text(outcome.request),
         json_text(outcome.response),
     )
+
+
+def rule(row: Row) -> Rule:
+    """From the columns of SELECT_RULES."""
+    return Rule(
+        no=row[0],
+        id=row[1],
+        kind=Kind(row[2]),
+        owner=row[3],
+        tenant_id=row[4],
+        destination_no=row[5],
+        enabled=bool(row[6]),
+        severity=row[7],
+        thresholds=_thresholds.decode(row[8]),
+        channel_ids=None if row[9] is None else names(row[9]),
+        muted_until=row[10],
+        created_at=row[11],
+        updated_at=row[12],
+        destination_id=row[13],
+    )
+
+
+def rule_values(value: Rule) -> tuple[Any, ...]:
+    """Every column of RULE but `no`."""
+    return (
+        value.id,
+        value.kind,
+        value.owner,
+        value.tenant_id,
+        value.destination_no,
+        value.enabled,
+        value.severity,
+        json_text(value.thresholds),
+        json_text(value.channel_ids),
+        value.muted_until,
+        value.created_at,
+        value.updated_at,
+    )
+
+
+def channel(row: Row, vault: Vault) -> Channel:
+    return Channel(
+        no=row[0],
+        id=row[1],
+        owner=row[2],
+        type=row[3],
+        name=row[4],
+        config=_texts.decode(row[5]),
+        credentials=_texts.decode(vault.open(row[6], channel_context(row[1]))),
+        topics=names(row[7]),
+        min_severity=row[8],
+        enabled=bool(row[9]),
+        muted_until=row[10],
+        created_at=row[11],
+        updated_at=row[12],
+        version=row[13],
+    )
+
+
+def channel_values(value: Channel, vault: Vault) -> tuple[Any, ...]:
+    """Every column of CHANNEL but `no`."""
+    return (
+        value.id,
+        value.owner,
+        value.type,
+        value.name,
+        json_text(value.config),
+        vault.seal(_encode(value.credentials), channel_context(value.id)),
+        json_text(value.topics),
+        value.min_severity,
+        value.enabled,
+        value.muted_until,
+        value.created_at,
+        value.updated_at,
+        value.version,
+    )
+
+
+def channel_context(channel_id: str) -> str:
+    """What a channel's sealed credentials are bound to."""
+    return f"credentials of alert channel {channel_id}"
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """A JSON object out of a column."""
+    found: dict[str, Any] = _decode(text)
+    return found
 
 
 def _optional_texts(text: str | None) -> dict[str, str] | None:

@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec import structs
 
-from waypost.core.errors import SettingsError, Unavailable
+from waypost.core.alerts import Rule
+from waypost.core.errors import SettingsError
 from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary
+from waypost.store.alerting import Entry
 from waypost.store.base import (
     Accepted,
     ApiKey,
     AttemptQuery,
     Claim,
-    Direction,
     EventQuery,
     Page,
     Publication,
+    Recorded,
     Result,
     RetryRequest,
     Slice,
@@ -35,8 +35,11 @@ from waypost.store.base import (
     StoredEvent,
 )
 from waypost.store.sqlite import life, manage, opening, rows
+from waypost.store.sqlite.alerting import SqliteAlerting
 from waypost.store.sqlite.conditions import Conditions
-from waypost.store.sqlite.writer import CommitObserver, GroupWriter, Handler, Unobserved
+from waypost.store.sqlite.database import Database
+from waypost.store.sqlite.watch import Watch
+from waypost.store.sqlite.writer import CommitObserver, Unobserved
 from waypost.store.vault import Vault
 
 T = TypeVar("T")
@@ -45,7 +48,11 @@ _OLDEST_SQLITE = (3, 37, 0)
 
 
 class SqliteStore:
-    """Implements `waypost.store.base.Store`. All methods belong to the event loop that called `open`."""
+    """Implements `waypost.store.base.Store`. All methods belong to the event loop that called `open`.
+
+    `next_seq` numbers what the store itself writes; the writing thread alone calls it. `rules` are the alert rules that
+    hold where none is stored.
+    """
 
     def __init__(
         self,
@@ -53,55 +60,56 @@ class SqliteStore:
         vault: Vault,
         *,
         clock: Callable[[], Micros],
+        next_seq: Callable[[], int],
+        rules: Sequence[Rule] = (),
         busy_timeout: float = 5.0,
         readers: int = 3,
         largest_group: int = 512,
         observer: CommitObserver | None = None,
     ) -> None:
-        self._path = path
         self._vault = vault
         self._clock = clock
-        self._busy_timeout = busy_timeout
-        self._readers = readers
-        self._largest_group = largest_group
-        self._observer = observer or Unobserved()
-        self._reading = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._db = Database(
+            path,
+            busy_timeout=busy_timeout,
+            readers=readers,
+            largest_group=largest_group,
+            observer=observer or Unobserved(),
+        )
+        self._watch = Watch(rules, vault, next_seq)
+        self._alerting = SqliteAlerting(self._db, vault, self._watch, clock)
         self._lock_file: int | None = None
         self._destinations: dict[tuple[int, int], Destination] = {}
+
+    @property
+    def alerting(self) -> SqliteAlerting:
+        return self._alerting
 
     async def open(self) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             oldest = ".".join(map(str, _OLDEST_SQLITE))
             raise SettingsError(f"SQLite {oldest} or newer is needed; this Python has {sqlite3.sqlite_version}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_file = opening.lock(self._path)
+            self._db.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_file = opening.lock(self._db.path)
             await asyncio.to_thread(self._prepare)
         except (OSError, sqlite3.Error) as error:
             self._unlock()
-            raise SettingsError(f"database_url: cannot use {self._path}: {error}") from None
+            raise SettingsError(f"database_url: cannot use {self._db.path}: {error}") from None
         except SettingsError:
             self._unlock()
             raise
-        self._pool = ThreadPoolExecutor(self._readers, thread_name_prefix="waypost-reader")
-        handlers: dict[str, Handler] = {"accept": life.accept, "record": life.record, "call": life.call}
-        self._writer = GroupWriter(self._connect, handlers, largest_group=self._largest_group, observer=self._observer)
-        self._writer.start()
+        self._db.start({"accept": life.accept, "record": lambda db, results: life.record(db, results, self._watch)})
 
     @property
     def writing(self) -> bool:
         """Whether the writing thread is alive."""
-        return self._lock_file is not None and self._writer.alive
+        return self._lock_file is not None and self._db.writing
 
     async def close(self) -> None:
         if self._lock_file is None:
             return
-        await self._writer.close()
-        await asyncio.to_thread(self._pool.shutdown)
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+        await self._db.close()
         self._unlock()
 
     def _unlock(self) -> None:
@@ -109,20 +117,9 @@ class SqliteStore:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=self._busy_timeout, cached_statements=512
-        )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 1000")
-        connection.execute("PRAGMA cache_size = -32768")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        return connection
-
     def _prepare(self) -> None:
-        self._path.touch(mode=0o600)
-        connection = self._connect()
+        self._db.path.touch(mode=0o600)
+        connection = self._db.connect()
         try:
             opening.migrate(connection)
             opening.check_key(connection, self._vault)
@@ -130,82 +127,139 @@ class SqliteStore:
             connection.execute(
                 "UPDATE deliveries SET leased = 0, due = ? WHERE state = 0 AND leased = 1", (self._clock(),)
             )
+            connection.execute("UPDATE news SET due = ? WHERE state = 0", (self._clock(),))
         finally:
             connection.close()
 
     # the life of an event
 
     async def accept(self, publication: Publication) -> Accepted:
-        accepted: list[Accepted] = await self._writer.submit("accept", (publication,))
+        accepted: list[Accepted] = await self._db.submit("accept", (publication,))
         return accepted[0]
 
     async def accept_many(self, publications: Sequence[Publication]) -> list[Accepted]:
-        accepted: list[Accepted] = await self._writer.submit("accept", tuple(publications))
+        accepted: list[Accepted] = await self._db.submit("accept", tuple(publications))
         return accepted
 
-    def record(self, result: Result) -> asyncio.Future[bool]:
-        return self._writer.submit("record", result)
+    def record(self, result: Result) -> asyncio.Future[Recorded | None]:
+        return self._db.submit("record", result)
 
     async def claim(self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int) -> Claim:
-        return await self._write(lambda db: life.claim(db, destination_no, now, lease_until, limit))
+        return await self._db.write(lambda db: life.claim(db, destination_no, now, lease_until, limit))
 
     async def release(self, deliveries: Sequence[Delivery], *, due: Micros) -> None:
         keys = [(due, d.event.seq, d.destination_no, d.attempt, d.lease_until) for d in deliveries]
-        await self._write(lambda db: life.release(db, keys))
+        await self._db.write(lambda db: life.release(db, keys))
 
     async def cancel(self, destination_no: int) -> None:
-        await self._write(lambda db: life.cancel(db, [(destination_no,)]))
+        await self._db.write(lambda db: life.cancel(db, [(destination_no,)]))
 
     async def due_destinations(self) -> list[tuple[int, Micros]]:
-        return await self._read(life.due_destinations)
+        return await self._db.read(life.due_destinations)
 
-    async def retry(self, request: RetryRequest) -> None:
-        await self._write(lambda db: life.retry(db, request))
+    async def retry(self, request: RetryRequest, entry: Entry | None = None) -> None:
+        def retry(db: sqlite3.Connection) -> None:
+            life.retry(db, request)
+            self._watch.write_down(db, entry)
+
+        await self._db.write(retry)
+
+    async def recover(self, destination_no: int, *, since: Micros, now: Micros, limit: int) -> int:
+        return await self._db.write(lambda db: life.recover(db, destination_no, since, now, limit))
+
+    async def count_kept(self, destination_no: int, *, since: Micros) -> int:
+        return await self._db.read(lambda db: life.count_kept(db, destination_no, since))
 
     async def count_waiting(self) -> int:
-        return await self._read(life.count_waiting)
+        return await self._db.read(life.count_waiting)
 
     # tenants
 
-    async def put_tenant(self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros) -> bool:
-        return await self._write(lambda db: manage.put_tenant(db, tenant_id, rows.json_text(metadata), now))
+    async def put_tenant(
+        self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros, entry: Entry | None = None
+    ) -> bool:
+        def put(db: sqlite3.Connection) -> bool:
+            self._watch.write_down(db, entry)
+            return manage.put_tenant(db, tenant_id, rows.json_text(metadata), now)
+
+        return await self._db.write(put)
 
     async def tenant(self, tenant_id: str) -> TenantSummary | None:
-        return await self._read(lambda db: manage.tenant(db, tenant_id))
+        return await self._db.read(lambda db: manage.tenant(db, tenant_id))
 
-    async def delete_tenant(self, tenant_id: str, *, now: Micros) -> bool:
-        return await self._write(lambda db: manage.delete_tenant(db, tenant_id, now))
+    async def delete_tenant(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
+        def delete(db: sqlite3.Connection) -> bool:
+            self._watch.forget()
+            return manage.delete_tenant(db, tenant_id, now)
+
+        return await self._write(delete, entry)
 
     async def tenants(self, page: Page, *, ids: tuple[str, ...] = ()) -> Slice[TenantSummary]:
         conditions = Conditions().any_of("t.id", ids)
         sql = f"SELECT {manage.prefixed('t', rows.TENANT)}, {manage.SUBSCRIPTIONS} FROM tenants t"
-        found = await self._page(sql, conditions, page, ("t.created_at", "t.id"))
-        return _sliced(found, page, rows.tenant_summary)
+        return await self._db.page(sql, conditions, page, ("t.created_at", "t.id"), rows.tenant_summary)
 
     async def count_tenants(self, *, ids: tuple[str, ...] = ()) -> int:
         conditions = Conditions().any_of("id", ids)
-        counted = await self._read(lambda db: _one(db, f"SELECT count(*) FROM tenants{conditions.where}", conditions))
-        return int(counted[0])
+        counted = await self._db.first("SELECT count(*) FROM tenants", conditions)
+        return int(counted[0]) if counted else 0
 
     # destinations
 
-    async def add_destination(self, destination: Destination, *, limit: int) -> Destination:
+    async def add_destination(self, destination: Destination, *, limit: int, entry: Entry | None = None) -> Destination:
         values = rows.destination_values(destination, self._vault)
-        no = await self._write(lambda db: manage.add_destination(db, destination, values, limit))
+        no = await self._subscribe(
+            destination.tenant_id, lambda db: manage.add_destination(db, destination, values, limit), entry
+        )
         return structs.replace(destination, no=no)
 
-    async def replace_destination(self, destination: Destination) -> Destination | None:
+    async def replace_destination(self, destination: Destination, entry: Entry | None = None) -> Destination | None:
         changed = structs.replace(destination, version=destination.version + 1)
         values = rows.destination_values(changed, self._vault)
-        replaced = await self._write(lambda db: manage.replace_destination(db, destination, values))
-        return changed if replaced else None
 
-    async def delete_destination(self, tenant_id: str, destination_id: str, *, now: Micros) -> Destination | None:
+        def replace(db: sqlite3.Connection) -> bool:
+            if changed.disabled_at is None and manage.is_disabled(db, destination.no):
+                self._watch.enabled(db, destination.no)
+            return manage.replace_destination(db, destination, values)
+
+        return changed if await self._subscribe(destination.tenant_id, replace, entry) else None
+
+    async def delete_destination(
+        self, tenant_id: str, destination_id: str, *, now: Micros, entry: Entry | None = None
+    ) -> Destination | None:
         found = await self.destination(tenant_id, destination_id)
         if found is None:
             return None
-        deleted = await self._write(lambda db: manage.delete_destinations(db, "no = ?", found.no, now))
-        return found if deleted else None
+
+        def delete(db: sqlite3.Connection) -> bool:
+            self._watch.forget()
+            return manage.delete_destinations(db, "no = ?", found.no, now)
+
+        return found if await self._subscribe(tenant_id, delete, entry) else None
+
+    async def _subscribe(self, tenant_id: str, change: Callable[[sqlite3.Connection], T], entry: Entry | None) -> T:
+        """A change of a tenant's destinations, of which channels may want to hear."""
+
+        def both(db: sqlite3.Connection) -> T:
+            if not self._watch.book(db).tells_subscriptions:
+                return change(db)
+            before = manage.tenant(db, tenant_id)
+            done = change(db)
+            self._watch.subscriptions_changed(db, before, manage.tenant(db, tenant_id), now=self._clock())
+            return done
+
+        return await self._write(both, entry)
+
+    async def _write(self, change: Callable[[sqlite3.Connection], T], entry: Entry | None) -> T:
+        """Carry a change out and, if it changed anything, write it down in the audit log."""
+
+        def both(db: sqlite3.Connection) -> T:
+            done = change(db)
+            if done:
+                self._watch.write_down(db, entry)
+            return done
+
+        return await self._db.write(both)
 
     async def destination(self, tenant_id: str, destination_id: str) -> Destination | None:
         return await self._one_destination(
@@ -225,7 +279,7 @@ class SqliteStore:
 
     async def _destinations_where(self, condition: str, parameters: tuple[Any, ...]) -> list[Destination]:
         sql = f"SELECT {rows.DESTINATION} FROM destinations WHERE {condition}"
-        found = await self._read(lambda db: db.execute(sql, parameters).fetchall())
+        found = await self._db.all(sql, parameters)
         return [rows.destination(row, self._vault) for row in found]
 
     # reading the record
@@ -240,15 +294,14 @@ class SqliteStore:
             .when_any(_ROUTED_TO, query.destination_ids)
         )
         sql = f"SELECT {rows.STORED_EVENT} FROM events e"
-        found = await self._page(sql, conditions, page, ("e.time", "e.seq"))
-        return _sliced(found, page, rows.stored_event)
+        return await self._db.page(sql, conditions, page, ("e.time", "e.seq"), rows.stored_event)
 
     async def event(self, event_id: str, *, tenant_id: str | None) -> StoredEvent | None:
         conditions = Conditions().any_of("e.id", (event_id,))
         if tenant_id is not None:
             conditions.any_of("e.tenant_id", (tenant_id,))
-        sql = f"SELECT {rows.STORED_EVENT} FROM events e{conditions.where} ORDER BY e.seq DESC LIMIT 1"
-        found = await self._read(lambda db: _one(db, sql, conditions))
+        sql = f"SELECT {rows.STORED_EVENT} FROM events e{{where}} ORDER BY e.seq DESC LIMIT 1"
+        found = await self._db.first(sql, conditions)
         return None if found is None else rows.stored_event(found)
 
     async def attempts(self, query: AttemptQuery, page: Page) -> Slice[StoredAttempt]:
@@ -268,8 +321,7 @@ class SqliteStore:
             f"SELECT {rows.ATTEMPT}, {rows.EVENT}, {manage.prefixed('d', rows.DESTINATION)} FROM attempts a"
             " JOIN events e ON e.seq = a.event_seq JOIN destinations d ON d.no = a.destination_no"
         )
-        found = await self._page(sql, conditions, page, ("a.seq",))
-        return _sliced(found, page, self._stored_attempt)
+        return await self._db.page(sql, conditions, page, ("a.seq",), self._stored_attempt)
 
     def _stored_attempt(self, row: rows.Row) -> StoredAttempt:
         event_at = rows.ATTEMPT_WIDTH
@@ -295,55 +347,26 @@ class SqliteStore:
             "SELECT d.id, x.state FROM deliveries x"
             " JOIN destinations d ON d.no = x.destination_no WHERE x.event_seq = ?"
         )
-        found = await self._read(lambda db: db.execute(sql, (event_seq,)).fetchall())
+        found = await self._db.all(sql, (event_seq,))
         return {destination_id: DeliveryState(state) for destination_id, state in found}
 
     # keys
 
-    async def add_api_key(self, key: ApiKey) -> None:
-        await self._write(lambda db: manage.add_api_key(db, key))
+    async def add_api_key(self, key: ApiKey, entry: Entry | None = None) -> None:
+        def add(db: sqlite3.Connection) -> None:
+            manage.add_api_key(db, key)
+            self._watch.write_down(db, entry)
+
+        await self._db.write(add)
 
     async def api_keys(self) -> tuple[ApiKey, ...]:
         sql = "SELECT id, name, digest, hint, created_at FROM api_keys ORDER BY created_at, id"
-        found = await self._read(lambda db: db.execute(sql).fetchall())
+        found = await self._db.all(sql)
         return tuple(ApiKey(id=i, name=n, digest=d, hint=h, created_at=c) for i, n, d, h, c in found)
 
-    async def revoke_api_key(self, key_id: str) -> bool:
-        return await self._write(lambda db: db.execute("DELETE FROM api_keys WHERE id = ?", (key_id,)).rowcount > 0)
-
-    # machinery
-
-    async def _write(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        done: T = await self._writer.submit("call", change)
-        return done
-
-    async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._ask, question)
-        except (sqlite3.DatabaseError, RuntimeError) as error:
-            raise Unavailable(f"the store cannot be read now: {error}") from error
-
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        connection: sqlite3.Connection | None = getattr(self._reading, "connection", None)
-        if connection is None:
-            connection = self._reading.connection = self._connect()
-            connection.execute("PRAGMA query_only = ON")
-            self._connections.append(connection)
-        return question(connection)
-
-    async def _page(self, sql: str, conditions: Conditions, page: Page, order: tuple[str, ...]) -> list[rows.Row]:
-        """One row more than the page holds, in reading direction (backwards for a `before` position)."""
-        forwards = page.direction is Direction.ASC
-        position = page.after
-        if page.before is not None:
-            forwards, position = not forwards, page.before
-        if position is not None:
-            conditions.beyond(order, position[-len(order) :], forwards=forwards)
-        way = "ASC" if forwards else "DESC"
-        ordering = ", ".join(f"{column} {way}" for column in order)
-        statement = f"{sql}{conditions.where} ORDER BY {ordering} LIMIT ?"
-        parameters = (*conditions.parameters, page.limit + 1)
-        return await self._read(lambda db: db.execute(statement, parameters).fetchall())
+    async def revoke_api_key(self, key_id: str, entry: Entry | None = None) -> bool:
+        sql = "DELETE FROM api_keys WHERE id = ?"
+        return await self._write(lambda db: db.execute(sql, (key_id,)).rowcount > 0, entry)
 
 
 _REMEMBERED_DESTINATIONS = 10_000
@@ -351,15 +374,3 @@ _NUMBERS_OF = "SELECT no FROM destinations WHERE id IN ({values})"
 _ROUTED_TO = f"EXISTS (SELECT 1 FROM deliveries x WHERE x.event_seq = e.seq AND x.destination_no IN ({_NUMBERS_OF}))"
 _OF_EVENTS = "a.event_seq IN (SELECT seq FROM events WHERE id IN ({values}))"
 _TO_DESTINATIONS = f"a.destination_no IN ({_NUMBERS_OF})"
-
-
-def _sliced(found: list[rows.Row], page: Page, read: Callable[[rows.Row], T]) -> Slice[T]:
-    more = len(found) > page.limit
-    items = tuple(read(row) for row in found[: page.limit])
-    if page.before is not None:
-        return Slice(items[::-1], has_next=True, has_prev=more)
-    return Slice(items, has_next=more, has_prev=page.after is not None)
-
-
-def _one(db: sqlite3.Connection, sql: str, conditions: Conditions) -> Any:
-    return db.execute(sql, conditions.parameters).fetchone()

@@ -1,0 +1,286 @@
+"""How a destination is doing: what one more attempt means for its alerts, and whether to go on sending to it.
+
+Every attempt is folded in by itself and in the transaction that records it, so however many fail at once no step is
+passed over and none is told twice (specification, sections 4.1.4 and 4.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct, structs
+
+from waypost.core.alerts import TOPICS, Audience, Kind, Raised, Rule, Watched
+from waypost.core.model import SECOND, Disabling, Micros
+
+_BUCKETS_A_WINDOW = 20
+_LONGEST_PROBE_WAIT = 86_400.0
+_LEAST_BUCKET = SECOND
+
+Buckets = tuple[tuple[int, int, int], ...]
+"""Attempts by time, oldest first: (number of the bucket, successes, failures)."""
+
+
+class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a rule has said so far: the highest step, when, and whether it stands; what it counts in its window."""
+
+    step: int = 0
+    at: Micros = 0
+    standing: bool = False
+    buckets: Buckets = ()
+
+
+class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a destination is doing.
+
+    `streak` counts the failures since the last success, `failing_since` is the first of them. `told` is kept by rule.
+    `troubled` holds the audiences that have heard of trouble and not yet of its end. `probes` counts the trials of a
+    disabled destination; the next one is due at `probe_at`.
+    """
+
+    streak: int = 0
+    failing_since: Micros | None = None
+    told: dict[str, Told] = {}
+    troubled: tuple[Audience, ...] = ()
+    probes: int = 0
+    probe_at: Micros | None = None
+
+
+WELL = Health()
+
+
+class Sighting(Struct, frozen=True, kw_only=True):
+    """What an attempt showed. `exhausted`: it was the last one of a delivery that should have been retried."""
+
+    ok: bool
+    code: str
+    at: Micros
+    manual: bool
+    exhausted: bool
+    detail: str | None = None
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """What follows from a sighting. `disabling` says why no more is to be sent; `enable` that all is well again."""
+
+    health: Health
+    raised: tuple[Raised, ...] = ()
+    disabling: Disabling | None = None
+    enable: bool = False
+
+
+def rate_rules(watched: Sequence[Watched]) -> list[Rule]:
+    """The rules that count in a window: before the first failure they are to be seeded with what went before."""
+    return [one.rule for one in watched if one.rule.kind is Kind.FAILURE_RATE]
+
+
+def bucket_width(rule: Rule) -> Micros:
+    """The length of a bucket of a rule's window, in microseconds."""
+    window = round((rule.thresholds.window_seconds or 0) * SECOND)
+    return max(window // _BUCKETS_A_WINDOW, _LEAST_BUCKET)
+
+
+def seeded(health: Health, rule: Rule, successes: Sequence[tuple[int, int]]) -> Health:
+    """The health with what a rule would have counted: (number of the bucket, successes), oldest first."""
+    counted = Told(buckets=tuple((bucket, count, 0) for bucket, count in successes))
+    return structs.replace(health, told={**health.told, rule.id: counted})
+
+
+def observe(health: Health, sighting: Sighting, watched: Sequence[Watched], disabled: Disabling | None) -> Observation:
+    """Fold one attempt in. A manual attempt that fails says nothing new; one that succeeds ends a streak.
+
+    While a destination is disabled nothing is told and nothing counted; a success enables one that Waypost disabled.
+    """
+    if disabled is not None:
+        return _observe_disabled(health, sighting, watched, disabled)
+    if sighting.manual and not sighting.ok:
+        return Observation(health=health)
+    if sighting.ok:
+        return _observe_success(health, sighting, watched)
+    return _observe_failure(health, sighting, watched)
+
+
+def enabled(health: Health) -> Health:
+    """After somebody enabled it: a clean slate, but whoever heard of the trouble is still owed its end."""
+    return Health(troubled=health.troubled)
+
+
+def _observe_success(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Observation:
+    told = {rule_id: structs.replace(one, step=0) for rule_id, one in health.told.items()}
+    for one in watched:
+        if one.rule.id in told and one.rule.kind is Kind.FAILURE_RATE:
+            told[one.rule.id] = _counted(told[one.rule.id], one.rule, sighting)
+    kept = {rule_id: one for rule_id, one in told.items() if one != Told()}
+    calm = Health(told=kept, troubled=health.troubled)
+    return _recovered(calm, watched, began=health.failing_since)
+
+
+def _recovered(health: Health, watched: Sequence[Watched], began: Micros | None) -> Observation:
+    """Tell those who heard of trouble that it is over, once nothing stands any more."""
+    if not health.troubled or any(told.standing for told in health.told.values()):
+        return Observation(health=health)
+    raised = tuple(
+        _raise(one, {"failing_since": began})
+        for one in watched
+        if one.rule.kind is Kind.RECOVERED and _overlap(one.audience, health.troubled)
+    )
+    return Observation(health=structs.replace(health, troubled=()), raised=raised)
+
+
+def _observe_failure(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Observation:
+    failing = structs.replace(
+        health, streak=health.streak + 1, failing_since=health.failing_since or sighting.at, told=dict(health.told)
+    )
+    raised: list[Raised] = []
+    for one in watched:
+        if one.rule.kind is Kind.CONSECUTIVE_FAILURES:
+            raised += _steps(failing, one, sighting)
+        elif one.rule.kind is Kind.FAILURE_RATE:
+            raised += _rate(failing, one, sighting)
+        elif one.rule.kind is Kind.EXHAUSTED_RETRIES and sighting.exhausted:
+            raised += _exhausted(failing, one, sighting)
+    troubles = [one.audience for one in raised if one.kind is not Kind.EXHAUSTED_RETRIES]
+    disabling = _disabling(failing, sighting, watched)
+    if disabling is not None:
+        told_of = [one for one in watched if one.rule.kind is Kind.DESTINATION_DISABLED]
+        raised += [_raise(one, {"reason": disabling.reason, "streak": failing.streak}) for one in told_of]
+        troubles += [one.audience for one in told_of]
+        failing = structs.replace(failing, probe_at=_next_probe(watched, 0, sighting.at))
+    troubled = tuple(dict.fromkeys((*health.troubled, *troubles)))
+    return Observation(
+        health=structs.replace(failing, troubled=troubled), raised=tuple(raised), disabling=disabling
+    )
+
+
+def _steps(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
+    count, told = one.rule.thresholds.count or 1, health.told.get(one.rule.id, Told())
+    reached = max((step for step in one.rule.thresholds.steps if health.streak * 100 >= count * step), default=0)
+    if reached <= told.step:
+        return []
+    health.told[one.rule.id] = structs.replace(told, step=reached, at=sighting.at)
+    return [_raise(one, {"current": health.streak, "max": count, "threshold": reached})]
+
+
+def _rate(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
+    before = health.told.get(one.rule.id, Told())
+    after = health.told[one.rule.id] = _counted(before, one.rule, sighting)
+    if before.standing or not after.standing:
+        return []
+    successes, failures = _sums(after.buckets)
+    limits = one.rule.thresholds
+    return [
+        _raise(
+            one,
+            {
+                "failed": failures,
+                "attempts": successes + failures,
+                "percent": round(100 * failures / (successes + failures), 1),
+                "threshold": limits.percent,
+                "window_seconds": limits.window_seconds,
+            },
+        )
+    ]
+
+
+def _counted(told: Told, rule: Rule, sighting: Sighting) -> Told:
+    """The window with one more attempt. An alert stands until the share of failures has fallen to half the limit."""
+    width, limits = bucket_width(rule), rule.thresholds
+    now = sighting.at // width
+    oldest = now - round((limits.window_seconds or 0) * SECOND) // width
+    buckets = {bucket: (successes, failures) for bucket, successes, failures in told.buckets if bucket > oldest}
+    successes, failures = buckets.get(now, (0, 0))
+    buckets[now] = (successes + sighting.ok, failures + (not sighting.ok))
+    kept: Buckets = tuple((bucket, *counts) for bucket, counts in sorted(buckets.items()))
+    successes, failures = _sums(kept)
+    share, limit = 100 * failures / (successes + failures), limits.percent or 0.0
+    over = share >= limit and successes + failures >= (limits.min_count or 1)
+    standing = share > limit / 2 if told.standing else over
+    if not failures:
+        return Told(step=told.step, at=told.at)  # nothing to count until the next failure, which is seeded anew
+    at = sighting.at if over and not told.standing else told.at
+    return structs.replace(told, at=at, standing=standing, buckets=kept)
+
+
+def _sums(buckets: Buckets) -> tuple[int, int]:
+    return sum(successes for _, successes, _ in buckets), sum(failures for _, _, failures in buckets)
+
+
+def _exhausted(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
+    told = health.told.get(one.rule.id, Told())
+    quiet_until = told.at + round((one.rule.thresholds.window_seconds or 0) * SECOND)
+    if told.at and sighting.at < quiet_until:
+        return []
+    health.told[one.rule.id] = structs.replace(told, at=sighting.at)
+    return [_raise(one, {})]
+
+
+def _disabling(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Disabling | None:
+    for rule in (one.rule for one in watched if one.rule.kind is Kind.AUTO_DISABLE):
+        reason = _reason_to_disable(health, sighting, rule)
+        if reason is not None:
+            return Disabling(
+                reason=reason,
+                by="system",
+                code=sighting.code,
+                detail=sighting.detail,
+                failures=health.streak,
+                failing_since=health.failing_since,
+            )
+    return None
+
+
+def _reason_to_disable(health: Health, sighting: Sighting, rule: Rule) -> str | None:
+    limits = rule.thresholds
+    if sighting.code in limits.codes:
+        return "gone"
+    failing = sighting.at - (health.failing_since or sighting.at)
+    too_many = limits.count is not None and health.streak >= limits.count
+    too_long = limits.failing_seconds is not None and failing >= limits.failing_seconds * SECOND
+    if limits.all_of and limits.count is not None and limits.failing_seconds is not None:
+        return "consecutive_failures" if too_many and too_long else None
+    return "consecutive_failures" if too_many else "failing_too_long" if too_long else None
+
+
+def _observe_disabled(
+    health: Health, sighting: Sighting, watched: Sequence[Watched], disabled: Disabling
+) -> Observation:
+    if sighting.ok and disabled.by == "system":
+        calm = Health(troubled=health.troubled)
+        over = _recovered(calm, watched, began=health.failing_since)
+        return structs.replace(over, enable=True)
+    if health.probe_at is None or sighting.ok or sighting.at < health.probe_at:
+        return Observation(health=health)
+    probes = health.probes + 1
+    return Observation(
+        health=structs.replace(health, probes=probes, probe_at=_next_probe(watched, probes, sighting.at))
+    )
+
+
+def _next_probe(watched: Sequence[Watched], probes: int, now: Micros) -> Micros | None:
+    """When to try one delivery of a disabled destination: each wait is twice the one before, at most a day."""
+    waits = [
+        one.rule.thresholds.probe_after_seconds
+        for one in watched
+        if one.rule.kind is Kind.AUTO_DISABLE and one.rule.thresholds.probe_after_seconds is not None
+    ]
+    if not waits:
+        return None
+    wait = min(waits) * 2.0 ** min(probes, 32)
+    return now + round(min(wait, max(min(waits), _LONGEST_PROBE_WAIT)) * SECOND)
+
+
+def _raise(one: Watched, data: dict[str, Any]) -> Raised:
+    rule = one.rule
+    return Raised(
+        kind=rule.kind,
+        topic=TOPICS[rule.kind],
+        severity=rule.severity,
+        audience=one.audience,
+        rule=rule,
+        data=data,
+    )
+
+
+def _overlap(audience: Audience, troubled: Sequence[Audience]) -> bool:
+    return audience is Audience.BOTH or audience in troubled or Audience.BOTH in troubled

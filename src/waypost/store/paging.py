@@ -1,0 +1,43 @@
+"""Windows on ordered lists, and bounds on time."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from waypost.core.model import Micros
+
+T = TypeVar("T")
+
+
+class Direction(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A window on an ordered list. `after` / `before` are exclusive positions `(sort value, tie-breaker)`."""
+
+    limit: int
+    direction: Direction = Direction.DESC
+    after: tuple[int, int | str] | None = None
+    before: tuple[int, int | str] | None = None
+
+
+class TimeRange(Struct, frozen=True, kw_only=True):
+    """Bounds on an instant; every one that is set must hold."""
+
+    gte: Micros | None = None
+    lte: Micros | None = None
+    gt: Micros | None = None
+    lt: Micros | None = None
+
+
+class Slice(Struct, Generic[T], frozen=True):
+    """One page of a list; `has_next` and `has_prev` tell whether there is more on either side."""
+
+    items: tuple[T, ...]
+    has_next: bool
+    has_prev: bool
