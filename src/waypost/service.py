@@ -19,19 +19,27 @@ from waypost.api.app import create_app
 from waypost.api.backend import Backend
 from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
 from waypost.connect.connector import Tools
-from waypost.connect.registry import Registry
+from waypost.connect.registry import Channels, Registry
+from waypost.connect.relay import channel_types
+from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
 from waypost.core.errors import Forbidden, SettingsError
 from waypost.core.filters import FilterLimits
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock, textmaps
 from waypost.flow.access import Access, Admin
+from waypost.flow.aftermath import Aftermath
+from waypost.flow.alerting import Alerting
 from waypost.flow.attempt import Attempts
+from waypost.flow.catalogue import Catalogue
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
 from waypost.flow.manage import Manager
+from waypost.flow.notices import Writer
+from waypost.flow.notify import Effort, Notifier, Senders
 from waypost.flow.probe import Prober
 from waypost.flow.publish import Publisher
 from waypost.flow.replay import Replayer
+from waypost.flow.trouble import Trouble
 from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
@@ -50,8 +58,11 @@ class Service:
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self.settings = settings
-        self.metrics: Metrics = PrometheusMetrics() if settings.metrics else NullMetrics()
-        vault = vault_of(settings)
+        self.registry = Registry.discover()
+        channels = channel_types(Channels.discover(), self.registry)
+        self.metrics: Metrics = PrometheusMetrics(channel_types=channels) if settings.metrics else NullMetrics()
+        self.trouble = Trouble(self.metrics)
+        vault, rules = vault_of(settings), alert_rules_of(settings)
         sequence = clock.Sequence()
         self.store = SqliteStore(
             settings.sqlite_path,
@@ -59,12 +70,21 @@ class Service:
             clock=clock.now,
             next_seq=clock.Sequence().next,
             busy_timeout=settings.database_busy_timeout,
-            observer=self.metrics,
+            rules=rules,
+            observer=self.trouble,
         )
-        self.registry = Registry.discover()
         self.tools = tools_of(settings)
-        for kind in self.registry.values():
+        for kind in channels.values():
             kind.check_options(self.tools.options)
+        writer = Writer(
+            self.registry,
+            public_url=settings.public_url,
+            deployment_id=settings.deployment_id,
+            templates=settings.alert_templates,
+        )
+        senders = Senders(channels, self.tools, timeout=settings.alert_timeout)
+        self.notifier = Notifier(self.store, senders, writer, self.metrics, effort=effort_of(settings))
+        self.trouble.attach(self.store, senders, writer, rules)
         attempts = Attempts(
             registry=self.registry,
             tools=self.tools,
@@ -72,14 +92,24 @@ class Service:
             sequence=sequence,
             timeout=settings.delivery_timeout,
         )
-        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds_of(settings))
+        aftermath = Aftermath(self.store, self.notifier, self.metrics, self._changed)
+        self.dispatcher = Dispatcher(
+            self.store, attempts, self.metrics, journal, bounds=bounds_of(settings), listener=aftermath
+        )
         self.directory = Directory(self.store, filter_limits_of(settings))
         publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal)
+        self.catalogue = Catalogue(
+            self.store,
+            now=clock.now,
+            fixed=settings.topics,
+            validation=settings.topic_validation,
+            flagged=self.metrics.flagged,
+        )
         self.manager = Manager(
             self.store,
             self.registry,
             self.tools,
-            topics=settings.topics,
+            topics=lambda: self.catalogue.names,
             max_destinations=settings.max_destinations_per_tenant,
             changed=self._changed,
             now=clock.now,
@@ -94,16 +124,25 @@ class Service:
             now=clock.now,
             fixed_key=settings.api_key.get_secret_value() if settings.api_key else None,
         )
-        self.replayer = Replayer(self.store, self.dispatcher.ask)
+        self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring)
+        alerting = Alerting(
+            self.store,
+            channels,
+            self.tools,
+            defaults=rules,
+            max_channels=settings.alert_max_channels,
+            changed=self._alerting_changed,
+            now=clock.now,
+        )
         self.prober = Prober(
             self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.delivery_timeout
         )
-        catalogue = frozenset(settings.topics)
         self._publish = PublishEndpoint(
             publisher,
             authorise=self._authorise_admin,
             next_seq=sequence.next,
-            catalogue=lambda: catalogue,
+            catalogue=lambda: self.catalogue.known,
+            check=self.catalogue.check,
             limits=Limits(
                 event_bytes=settings.publish_max_bytes,
                 batch_events=settings.publish_batch_max_events,
@@ -118,10 +157,15 @@ class Service:
                 settings=settings,
                 store=self.store,
                 manager=self.manager,
+                catalogue=self.catalogue,
                 access=self.access,
                 registry=self.registry,
                 retry=self.replayer.retry,
                 probe=self.prober,
+                recover=self.replayer.recover,
+                alerting=alerting,
+                writer=writer,
+                try_channel=lambda channel: senders.try_out(channel, writer.test(sequence.next())),
                 health=self.health,
                 metrics=self.metrics.exposition,
             )
@@ -143,8 +187,13 @@ class Service:
             await self.tools.http.start()
             stack.push_async_callback(self.tools.http.close)
             await self.access.refresh()
+            await self.catalogue.refresh()
             keeping_fresh = asyncio.create_task(self.access.keep_fresh())
             stack.callback(keeping_fresh.cancel)
+            await self.trouble.start()
+            stack.push_async_callback(self.trouble.close)
+            await self.notifier.start()
+            stack.push_async_callback(self.notifier.close)
             await self.dispatcher.start()
             stack.push_async_callback(self.dispatcher.close)
             yield self
@@ -156,6 +205,11 @@ class Service:
     def _changed(self, tenant_id: str) -> None:
         self.directory.forget(tenant_id)
         self.dispatcher.changed(tenant_id)
+        self.notifier.ring()  # a change of subscriptions may be news
+
+    def _alerting_changed(self) -> None:
+        self.trouble.relearn()
+        self.notifier.ring()
 
     def _authorise_admin(self, authorization: bytes | None) -> None:
         if not isinstance(self.access.identify(authorization), Admin):
@@ -193,6 +247,54 @@ def retry_policy_of(settings: Settings) -> RetryPolicy:
         retry_codes=settings.retry_codes,
         no_retry_codes=settings.no_retry_codes,
     )
+
+
+def alert_rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """The rules that hold where none is stored; a number of 0 leaves a rule out."""
+    limits = {
+        Kind.CONSECUTIVE_FAILURES: Thresholds(
+            count=settings.alert_consecutive_failures, steps=settings.alert_failure_steps
+        ),
+        Kind.FAILURE_RATE: Thresholds(
+            percent=settings.alert_failure_rate,
+            min_count=settings.alert_failure_rate_min_count,
+            window_seconds=settings.alert_failure_rate_window,
+        ),
+        Kind.EXHAUSTED_RETRIES: Thresholds(window_seconds=settings.alert_exhausted_window),
+        Kind.DESTINATION_DISABLED: Thresholds(),
+        Kind.RECOVERED: Thresholds(),
+        Kind.BACKLOG_AGE: Thresholds(age_seconds=settings.alert_backlog_age),
+        Kind.STORE_TROUBLE: Thresholds(age_seconds=settings.alert_store_trouble_after),
+        Kind.AUTO_DISABLE: Thresholds(
+            count=settings.auto_disable_failures,
+            failing_seconds=settings.auto_disable_after,
+            all_of=not settings.auto_disable_any,
+            codes=settings.auto_disable_codes,
+            probe_after_seconds=settings.auto_disable_probe_after,
+        ),
+    }
+    off = {
+        Kind.CONSECUTIVE_FAILURES: not settings.alert_consecutive_failures,
+        Kind.FAILURE_RATE: not settings.alert_failure_rate,
+        Kind.EXHAUSTED_RETRIES: not settings.alert_exhausted_window,
+        Kind.BACKLOG_AGE: not settings.alert_backlog_age,
+        Kind.AUTO_DISABLE: not settings.auto_disable,
+    }
+    return tuple(
+        Rule(no=0, id=kind.value, kind=kind, thresholds=thresholds, severity=DEFAULT_SEVERITY[kind])
+        for kind, thresholds in limits.items()
+        if not off.get(kind)
+    )
+
+
+def effort_of(settings: Settings) -> Effort:
+    policy = RetryPolicy(
+        limit=settings.alert_retry_limit,
+        base_seconds=settings.alert_retry_base,
+        factor=2.0,
+        max_wait_seconds=settings.alert_retry_max_wait,
+    )
+    return Effort(policy=policy, timeout=settings.alert_timeout)
 
 
 def bounds_of(settings: Settings) -> Bounds:
@@ -249,7 +351,13 @@ def destination_options(settings: Settings) -> dict[str, Any]:
     plain = {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in chosen.items()
     }
-    return settings.destination_options | {name: value for name, value in plain.items() if value is not None}
+    plain["email_server"] = settings.smtp_url.get_secret_value() if settings.smtp_url else None
+    plain["email_from"] = settings.smtp_from
+    return (
+        settings.destination_options
+        | settings.alert_options
+        | {name: value for name, value in plain.items() if value is not None}
+    )
 
 
 class _Server(uvicorn.Server):

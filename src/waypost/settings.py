@@ -56,6 +56,7 @@ Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 _YEAR = 31_536_000
 Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Percent = Annotated[int, Field(ge=1, le=100)]
 
 
 class Settings(BaseSettings):
@@ -91,6 +92,9 @@ class Settings(BaseSettings):
     topics: Annotated[Csv, AfterValidator(_topic_names)] = Field(
         (), description="The topic catalogue (csv); empty = any."
     )
+    topic_validation: Literal["off", "warn", "enforce"] = Field(
+        "off", description="Data that does not fit its topic's JSON Schema: `warn` logs and counts it, `enforce` refuses it."
+    )
     publish_max_bytes: Count = Field(1_048_576, description="Largest publish request, and largest event in a batch.")
     publish_batch_max_events: Count = Field(1_000, description="Most events in one batch.")
     publish_batch_max_bytes: Count = Field(16_777_216, description="Largest batch request.")
@@ -108,6 +112,7 @@ class Settings(BaseSettings):
     filter_max_regex_bytes: Count = Field(1 << 20, description="Most memory of a compiled regular expression.")
     filter_max_alternatives: Count = Field(64, description="What the `$or`s of an EventBridge pattern multiply to.")
     filter_max_steps: Count = Field(1_000_000, description="Most work in matching one event; beyond it does not pass.")
+    filter_test_max_events: Count = Field(100, description="Most events that a filter is tried on in one request.")
 
     # delivery
     delivery_concurrency: Count = Field(1_000, description="Most attempts in flight at once.")
@@ -183,6 +188,50 @@ class Settings(BaseSettings):
 
     destination_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
         {}, description="Options of other destination types by `<type>_<name>`: a TOML table, or JSON."
+    )
+
+    # alerts: the rules that hold where none is stored, and how channels are told
+    alert_consecutive_failures: int = Field(
+        100, ge=0, description="Alert when a destination fails this often in a row; 0 = never."
+    )
+    alert_failure_steps: Annotated[tuple[Percent, ...], NoDecode, BeforeValidator(_csv)] = Field(
+        (50, 70, 90, 100), min_length=1, description="At which percentages of that number (csv), growing."
+    )
+    alert_failure_rate: float = Field(
+        50.0, ge=0, le=100, description="Alert at this percentage of failures; 0 = never."
+    )
+    alert_failure_rate_window: Seconds = Field(600.0, le=86_400, description="Within this time.")
+    alert_failure_rate_min_count: Count = Field(50, description="And at least this many attempts.")
+    alert_exhausted_window: float = Field(
+        3_600.0, ge=0, le=86_400, description="After a given-up delivery alert once in this time; 0 = never."
+    )
+    alert_backlog_age: float = Field(
+        300.0, ge=0, description="Alert when the oldest due delivery waits this long; 0 = never."
+    )
+    alert_store_trouble_after: Seconds = Field(10.0, description="Alert when the database fails for this long.")
+    alert_max_channels: Count = Field(20, description="Most alert channels of the operator, and of each tenant.")
+    alert_timeout: Seconds = Field(30.0, description="Longest try to tell a channel.")
+    alert_retry_limit: int = Field(9, ge=0, description="Most further tries to tell a channel.")
+    alert_retry_base: Seconds = Field(5.0, description="Wait before the first of them; each further wait is doubled.")
+    alert_retry_max_wait: Seconds = Field(900.0, description="Longest wait between them, also for Retry-After.")
+    alert_templates: Path | None = Field(None, description="Folder with templates of your own: see the alerts docs.")
+    alert_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
+        {}, description="Options of alert channels by `<type>_<name>`: a TOML table, or JSON."
+    )
+    smtp_url: SecretStr | None = Field(
+        None, description="Mail server for alerts: `smtp://user:pass@host:587` (STARTTLS) or `smtps://...`."
+    )
+    smtp_from: str | None = Field(None, description="Sender of alerts by e-mail: `Waypost <alerts@example.com>`.")
+    deployment_id: str | None = Field(None, min_length=1, description="Names this Waypost in operator events.")
+
+    # disabling destinations that keep failing
+    auto_disable: bool = Field(True, description="Disable destinations that keep failing, or say that they are gone.")
+    auto_disable_failures: Count = Field(100, description="After this many failures in a row,")
+    auto_disable_after: Seconds = Field(86_400.0, description="and when it has been failing for this long.")
+    auto_disable_any: bool = Field(False, description="One of the two is enough.")
+    auto_disable_codes: Csv = Field(("410",), description="Codes that disable at once (csv).")
+    auto_disable_probe_after: Seconds | None = Field(
+        None, description="Try one delivery of a disabled destination after this long, and enable it if that succeeds."
     )
 
     # what is written about it

@@ -49,7 +49,7 @@ def notice(**changes: Any) -> Notice:
         ),
         link="https://waypost.example/portal/acme/destinations/des_1",
         time=NOON,
-        dedup_key="waypost/acme/des_1/health",
+        dedup_key="waypost:acme:des_1",
         resolves=False,
         envelope=msgspec.json.encode(_ENVELOPE),
     )

@@ -15,12 +15,19 @@ from tests.store import builders
 from waypost.api.app import create_app
 from waypost.api.backend import Backend
 from waypost.connect.registry import Registry
+from waypost.connect.relay import channel_types
+from waypost.core.alerts import Channel
 from waypost.core.model import SECOND, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.access import Access
+from waypost.flow.catalogue import Catalogue
+from waypost.flow.alerting import Alerting
 from waypost.flow.manage import Manager
+from waypost.flow.notices import Writer
+from waypost.flow.notify import Senders
 from waypost.flow.probe import Prober
 from waypost.flow.replay import Replayer
+from waypost.service import alert_rules_of
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
 
@@ -68,22 +75,43 @@ class World:
         self.rung: list[int] = []
         self.settings = Settings(**settings)
         self.access = Access(store, jwt_secret=JWT_SECRET, jwt_lifetime=60.0, now=clock.now, fixed_key=ADMIN_KEY)
+        self.catalogue = Catalogue(
+            store, now=lambda: self.now, fixed=self.settings.topics, validation=self.settings.topic_validation
+        )
         self.manager = Manager(
             store,
             types,
             tools(),
-            topics=self.settings.topics,
+            topics=lambda: self.catalogue.names,
             max_destinations=self.settings.max_destinations_per_tenant,
             changed=lambda _tenant_id: None,
             now=lambda: self.now,
         )
+        self.replayer = Replayer(store, lambda no, _due: self.rung.append(no), self.ring)
+        self.writer = Writer(types)
+        channels = channel_types({}, types)
+        self.alerting = Alerting(
+            store,
+            channels,
+            tools(),
+            defaults=alert_rules_of(self.settings),
+            max_channels=self.settings.alert_max_channels,
+            changed=lambda: None,
+            now=lambda: self.now,
+        )
+        self._senders = Senders(channels, tools(), timeout=5.0)
         self.backend = Backend(
             store=store,
             manager=self.manager,
+            catalogue=self.catalogue,
             access=self.access,
             registry=types,
             settings=self.settings,
-            retry=Replayer(store, lambda no, _due: self.rung.append(no)).retry,
+            retry=self.replayer.retry,
+            recover=self.replayer.recover,
+            alerting=self.alerting,
+            writer=self.writer,
+            try_channel=self._try_channel,
             probe=Prober(store, types, tools(), self, self.next_seq, timeout=0.05),
             health=lambda: self.workers,
             metrics=lambda: b"waypost_up 1\n",
@@ -94,6 +122,9 @@ class World:
         self.zeta = Caller(self.app, self.access.mint("zeta"))
         self.nobody = Caller(self.app, None)
         self._sequence = clock.Sequence(node=2, clock=lambda: self.now)
+
+    async def _try_channel(self, channel: Channel) -> None:
+        await self._senders.try_out(channel, self.writer.test(self.next_seq()))
 
     # a deliverer that delivers nothing
 

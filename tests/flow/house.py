@@ -112,7 +112,7 @@ class House:
         self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds)
         self.directory = Directory(self.store)
         self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal, self.tracer)
-        self.replayer = Replayer(self.store, self.dispatcher.ask)
+        self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring)
 
     async def start(self) -> None:
         await self.store.open()

@@ -5,13 +5,18 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from waypost.api import (
+    alert_channels,
+    alert_rules,
+    alerts,
     attempts,
     destination_types,
     destinations,
     events,
+    filters,
     health,
     keys,
     probe,
+    recovery,
     reference,
     retry,
     tenants,
@@ -22,7 +27,23 @@ from waypost.api.errors import HANDLERS
 
 PREFIX = "/api/v1"
 
-_NOUNS = (tenants, destinations, probe, events, attempts, retry, topics, destination_types, keys, health)
+_NOUNS = (
+    tenants,
+    destinations,
+    probe,
+    recovery,
+    alerts,
+    alert_rules,
+    alert_channels,
+    events,
+    attempts,
+    retry,
+    topics,
+    filters,
+    destination_types,
+    keys,
+    health,
+)
 
 
 def create_app(backend: Backend) -> FastAPI:

@@ -8,9 +8,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from waypost.connect.registry import Registry
-from waypost.core.model import Actor
+from waypost.core.alerts import Channel
+from waypost.core.model import Actor, Destination, Micros
 from waypost.flow.access import Access
+from waypost.flow.alerting import Alerting
+from waypost.flow.catalogue import Catalogue
 from waypost.flow.manage import Manager
+from waypost.flow.notices import Writer
 from waypost.flow.probe import Prober
 from waypost.settings import Settings
 from waypost.store.base import Store
@@ -26,6 +30,18 @@ class Retry(Protocol):
     async def __call__(self, event_id: str, destination_id: str, tenant_id: str | None, *, by: Actor) -> None: ...
 
 
+class Recover(Protocol):
+    """Makes what was kept for a destination since then due now; how much that is. Raises BadRequest if disabled."""
+
+    async def __call__(self, destination: Destination, since: Micros, *, by: Actor) -> int: ...
+
+
+class TryChannel(Protocol):
+    """Sends a test alert. Raises DeliveryError."""
+
+    async def __call__(self, channel: Channel) -> None: ...
+
+
 class Backend(Struct, frozen=True, kw_only=True):
     """The parts of a running Waypost that requests are answered from.
 
@@ -34,10 +50,15 @@ class Backend(Struct, frozen=True, kw_only=True):
 
     store: Store
     manager: Manager
+    catalogue: Catalogue
     access: Access
     registry: Registry
     settings: Settings
     retry: Retry
     probe: Prober
+    recover: Recover
+    alerting: Alerting
+    writer: Writer
+    try_channel: TryChannel
     health: Callable[[], Mapping[str, bool]]
     metrics: Callable[[], bytes]

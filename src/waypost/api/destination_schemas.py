@@ -23,6 +23,19 @@ _TIME = {"type": "string", "format": "date-time"}
 _NULLABLE_TIME = {"type": ["string", "null"], "format": "date-time"}
 
 _SHARED: dict[str, Schema] = {
+    "Disabling": {
+        "description": "Why a destination is disabled; only there while it is.",
+        "type": "object",
+        "required": ["reason", "by"],
+        "properties": {
+            "reason": {"enum": ["manual", "consecutive_failures", "failing_too_long", "gone"]},
+            "by": {"type": ["string", "null"], "description": "Who disabled it.", "examples": ["api_key:ci", "system"]},
+            "code": {"type": "string", "description": "The code of the last failure."},
+            "error": {"type": ["string", "null"], "description": "The last failure as a sentence."},
+            "consecutive_failures": {"type": "integer"},
+            "failing_since": {"type": ["string", "null"], "format": "date-time"},
+        },
+    },
     "Topics": {
         "description": "`*` for everything, or topics, in which `*` stands for any run of characters.",
         "oneOf": [
@@ -41,6 +54,10 @@ _SHARED: dict[str, Schema] = {
         "type": ["object", "null"],
         "additionalProperties": True,
         "examples": [{"data": {"amount": {"$gte": 100}}}],
+    },
+    "FilterInput": {
+        "description": "A filter; a text is short for a Shopify query.",
+        "oneOf": [schema("Filter"), {"type": "string", "examples": ["variants.price:>=10.00"]}],
     },
     "RetryPolicy": {
         "description": "What this destination does differently from the server's retry policy.",
@@ -129,6 +146,7 @@ def _object_shown(own: dict[str, Schema]) -> Schema:
         "target": {"type": "string", "description": "What a person calls it."},
     }
     optional = {
+        "disabled": schema("Disabling"),
         "filter": schema("Filter"),
         "retry_policy": schema("RetryPolicy"),
         "target_url": {"type": "string", "description": "A link to it, where there is one."},
@@ -149,7 +167,7 @@ def _create(kind: DestinationType) -> Schema:
             "id": {"type": "string", "pattern": f"^{ID_PATTERN}$", "description": "Your own id; made up if left out."},
             "type": {"type": "string", "const": kind.type},
             "topics": schema("Topics"),
-            "filter": schema("Filter"),
+            "filter": schema("FilterInput"),
             "config": _values(kind.config_fields, _as_sent, with_required=True),
             "credentials": _values(kind.credential_fields, _as_sent, with_required=True),
             "delivery_metadata": {**_TEXT_MAP, "description": "Travels beside every event to this destination."},
@@ -169,7 +187,7 @@ def _update(kind: DestinationType) -> Schema:
         "properties": {
             "type": {"type": "string", "const": kind.type, "description": "May be sent, may not change."},
             "topics": schema("Topics"),
-            "filter": schema("Filter"),
+            "filter": schema("FilterInput"),
             "config": _values(kind.config_fields, _as_sent, nullable=True),
             "credentials": _values(kind.credential_fields, _as_sent, nullable=True),
             "delivery_metadata": _TEXT_MAP_PATCH,

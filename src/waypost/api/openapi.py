@@ -9,8 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from waypost.api import alert_models, destination_schemas, models
 from waypost.api import describe as doc
-from waypost.api import destination_schemas, models
 from waypost.connect.registry import Registry
 
 _DESCRIPTION = """\
@@ -30,7 +30,10 @@ _TAGS = [
     ("Events", "What was published and where it went."),
     ("Attempts", "Each try to hand an event to a destination."),
     ("Retry", "Send an event again."),
+    ("Alerts", "What is watched for, who is told, and what was found."),
+    ("Audit log", "Who did what."),
     ("Topics", "What events are about."),
+    ("Filters", "Which events a destination wants, by their content."),
     ("Destination types", "The kinds of destination, with the forms to fill in."),
     ("API keys", "The operator's credentials."),
     ("Health", "Whether Waypost is well."),
@@ -51,9 +54,12 @@ _Mode = Literal["validation", "serialization"]
 _BODIES: tuple[type[BaseModel], ...] = (
     models.TenantUpsert,
     models.RetryRequest,
+    models.FilterTest,
+    models.FilterConversion,
     models.ApiKeyCreate,
     models.PublishRequest,
     models.BatchRequest,
+    *alert_models.BODIES,
 )
 _ANSWERS: tuple[type[BaseModel], ...] = (
     models.Error,
@@ -67,12 +73,14 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     models.EventPage,
     models.Attempt,
     models.AttemptPage,
+    models.FilterVerdict,
     models.DestinationTypeSchema,
     models.ApiKey,
     models.NewApiKey,
     models.Health,
     models.PublishResponse,
     models.BatchResponse,
+    *alert_models.ANSWERS,
 )
 
 
@@ -101,6 +109,8 @@ def _schemas(registry: Registry) -> dict[str, Any]:
     _, written = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     named = written["$defs"] | destination_schemas.schemas(registry)
     named["Attempt"]["properties"]["destination"] = doc.schema("AttemptDestination")
+    for body in ("FilterTest", "FilterConversion"):
+        named[body]["properties"]["filter"] = doc.schema("FilterInput")
     return {name: named[name] for name in sorted(named)}
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from waypost.api.query import Query
 from waypost.core.errors import BadRequest
 from waypost.core.model import TenantSummary
+from waypost.store.alerting import Alert, Entry
 from waypost.store.base import Direction, Page, Slice, StoredAttempt, StoredEvent
 
 T = TypeVar("T")
@@ -104,10 +105,20 @@ def _of_attempt(stored: StoredAttempt) -> Position:
     return stored.attempt.seq, stored.attempt.seq
 
 
+def _of_numbered(item: Alert | Entry) -> Position:
+    return item.seq, item.seq
+
+
 TENANTS = Listing(
     name="tenants", order_by="created_at", default_limit=20, largest_limit=100, position=_of_tenant, tie=str
 )
 EVENTS = Listing(name="events", order_by="time", default_limit=100, largest_limit=1_000, position=_of_event)
 ATTEMPTS = Listing(name="attempts", order_by="time", default_limit=100, largest_limit=1_000, position=_of_attempt)
+ALERTS: Listing[Alert] = Listing(
+    name="alerts", order_by="time", default_limit=100, largest_limit=1_000, position=_of_numbered
+)
+AUDIT: Listing[Entry] = Listing(
+    name="audit", order_by="time", default_limit=100, largest_limit=1_000, position=_of_numbered
+)
 
 NOTHING: Slice[Any] = Slice((), has_next=False, has_prev=False)

@@ -10,10 +10,11 @@ import msgspec
 from waypost.connect import fields
 from waypost.connect.registry import Registry
 from waypost.core import ids, times
-from waypost.core.model import Destination, Event, Micros, TenantSummary
+from waypost.core.model import Destination, Disabling, Event, Micros, TenantSummary
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
 from waypost.flow.access import NewKey
+from waypost.flow.catalogue import Listed
 from waypost.store.base import ApiKey, StoredAttempt, StoredEvent
 
 ATTEMPT_PREFIX = "atm"
@@ -48,8 +49,26 @@ def destination(value: Destination, registry: Registry) -> dict[str, Any]:
         "disabled_at": _time(value.disabled_at),
         "target": target,
     }
-    optional = {"filter": value.filter, "retry_policy": _policy(value.retry_policy), "target_url": target_url}
+    if value.disabled_at is not None:
+        shown["disabled"] = _disabled(value.disabled)
+    optional = {
+        "filter": value.filter,
+        "subscriptions": value.subscriptions,
+        "retry_policy": _policy(value.retry_policy),
+        "target_url": target_url,
+    }
     return shown | {name: part for name, part in optional.items() if part}
+
+
+def _disabled(why: Disabling | None) -> dict[str, Any]:
+    """Why a destination is disabled, and by whom."""
+    if why is None:
+        return {"reason": "manual", "by": None}
+    shown: dict[str, Any] = {"reason": why.reason, "by": why.by}
+    if why.code is not None:
+        shown |= {"code": why.code, "error": why.detail, "consecutive_failures": why.failures}
+        shown["failing_since"] = _time(why.failing_since)
+    return shown
 
 
 def event(stored: StoredEvent) -> dict[str, Any]:
@@ -94,6 +113,21 @@ def attempt(stored: StoredAttempt, include: Collection[str], registry: Registry)
     if "destination" in include:
         shown["destination"] = _destination_of(stored, registry)
     return shown
+
+
+def topic(listed: Listed) -> dict[str, Any]:
+    """A topic of the catalogue; one that only the settings know has no more than its name."""
+    known = listed.topic
+    return {
+        "name": listed.name,
+        "description": known.description if known else None,
+        "schema": known.schema if known else None,
+        "example": known.example if known else None,
+        "deprecated": known.deprecated if known else False,
+        "read_only": listed.read_only,
+        "created_at": _time(known.created_at if known else None),
+        "updated_at": _time(known.updated_at if known else None),
+    }
 
 
 def api_key(key: ApiKey) -> dict[str, Any]:

@@ -111,6 +111,10 @@ class ConnectorType(ABC):
         """Rules beyond the fields' own, as sentences that start with the field's path. Offline: no call to a vendor."""
         return []
 
+    def prepare(self, change: Change) -> tuple[dict[str, str], dict[str, str]]:
+        """Config and credentials as they are to be stored: secrets generated, rotated. Raises Invalid or Forbidden."""
+        return change.config, change.credentials
+
     def describe(self) -> dict[str, Any]:
         """The type as `GET /destination-types` and `GET /alert-channel-types` show it."""
         return {
@@ -131,10 +135,6 @@ class DestinationType(ConnectorType):
     """A kind of destination."""
 
     what: ClassVar[str] = "destination type"
-
-    def prepare(self, change: Change) -> tuple[dict[str, str], dict[str, str]]:
-        """Config and credentials as they are to be stored: secrets generated, rotated. Raises Invalid or Forbidden."""
-        return change.config, change.credentials
 
     @abstractmethod
     def target(self, destination: Destination) -> tuple[str, str | None]:

@@ -28,6 +28,7 @@ _NOBODY_ANSWERED = frozenset({"timeout", "dns_error", "connection_refused", "net
 _RECORD_AGAIN_AFTER = 1.0
 _CLAIM_AGAIN_AFTER = SECOND // 20
 _NOTHING_ELSE = Recorded()
+_PROBE_AGAIN_AFTER = 60 * SECOND
 _COUNTING_SHARE = 50
 """The backlog is counted at most this many times as rarely as counting it takes."""
 
@@ -97,6 +98,7 @@ class Dispatcher:
         metrics.watch_in_flight(lambda: self._lanes.in_flight)
         self._rings = Rings(self._claim_all)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._probing: set[int] = set()
         self._accepting = False
         self._waiting = 0
         self._count_again_at = 0.0
@@ -260,7 +262,39 @@ class Dispatcher:
         oldest_age = max(0.0, (now - oldest) / SECOND)
         await self._tell_backlog(oldest_age=oldest_age)
         await self._listener.swept(oldest_age)
+        for destination_no in await self._store.alerting.due_probes(now):
+            if destination_no not in self._probing:
+                self._probing.add(destination_no)
+                self._spawn(self._probe(destination_no))
         await self._drop_idle_lanes()
+
+    async def _probe(self, destination_no: int) -> None:
+        """Try one delivery of a disabled destination: the oldest that waits, else the oldest that was kept."""
+        try:
+            destination = await self._store.destination_by_no(destination_no)
+            if destination is None or destination.disabled_at is None:
+                return
+            delivery = await self._trial(destination_no)
+            if delivery is None:
+                await self._store.alerting.put_probe_off(destination_no, clock.now() + _PROBE_AGAIN_AFTER)
+                return
+            lane = Lane(destination, 1, 1)
+            result = await self._attempts.make(lane, delivery)
+            recorded = await self._store.record(result)
+            await _cool_down(lane)
+            if recorded is not None:
+                self._tell(lane, result, recorded)
+        finally:
+            self._probing.discard(destination_no)
+
+    async def _trial(self, destination_no: int) -> Delivery | None:
+        for _ in range(2):
+            now = clock.now()
+            claim = await self._store.claim(destination_no, now=now, lease_until=now + self._lease, limit=1)
+            if claim.deliveries:
+                return claim.deliveries[0]
+            await self._store.recover(destination_no, since=0, now=now, limit=1)
+        return None
 
     async def _tell_backlog(self, *, oldest_age: float) -> None:
         """Counting grows with the backlog, so a large one is counted less often."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from waypost.core import topics
 from waypost.core.filters import DEFAULT_LIMITS, Document, FilterError, FilterLimits, compile_filter
 from waypost.core.model import Destination
-from waypost.core.routing import Filter, Route
+from waypost.core.routing import AnySubscription, Filter, Route
 from waypost.store.base import Store
 
 Routes = tuple[Route, ...]
@@ -45,7 +49,7 @@ class Directory:
             return known
         before = self.changes
         destinations = await self._store.destinations(tenant_id)
-        routes = tuple(Route.of(destination, self._filter(destination)) for destination in destinations)
+        routes = tuple(Route.of(destination, self._wanted(destination)) for destination in destinations)
         if before == self.changes and routes:  # a change meanwhile may have been missed; unknown tenants take no room
             self._remember(tenant_id, routes)
         return routes
@@ -54,12 +58,20 @@ class Directory:
         self.changes += 1
         self._routes.pop(tenant_id, None)
 
-    def _filter(self, destination: Destination) -> Filter | None:
+    def _wanted(self, destination: Destination) -> Filter | None:
+        """What the destination asks of the content of events; None when it asks nothing."""
+        if not destination.subscriptions:
+            return self._compiled(destination.filter)
+        return AnySubscription(
+            [(topics.matcher(each.topics), self._compiled(each.filter)) for each in destination.subscriptions]
+        )
+
+    def _compiled(self, filter_: Mapping[str, Any] | None) -> Filter | None:
         """The compiled filter; for one that today's limits no longer allow, a filter that nothing passes."""
-        if not destination.filter:
+        if not filter_:
             return None
         try:
-            return compile_filter(destination.filter, limits=self._limits)
+            return compile_filter(filter_, limits=self._limits)
         except FilterError as error:
             return _NothingPasses(str(error))
 

@@ -13,13 +13,14 @@ from msgspec import UNSET, Struct, UnsetType
 
 from waypost.core import times, topics
 from waypost.core.errors import Invalid
-from waypost.core.model import Micros
+from waypost.core.model import Micros, Subscription
 from waypost.flow.textmaps import Changes
 
 T = TypeVar("T")
 
 ID_MAX_LENGTH = 128
 MOST_PATTERNS = 500
+MOST_SUBSCRIPTIONS = 20
 
 ID_PATTERN = rf"(?!\.{{1,2}}$)[A-Za-z0-9_.:@|~+=-]{{1,{ID_MAX_LENGTH}}}"
 """What a caller may choose as an id: whatever stands in a URL as it is, but for the two dots that lead elsewhere."""
@@ -30,12 +31,13 @@ _SHOWN_ONLY = frozenset({"target", "target_url"})
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """The parts that were sent; the others are UNSET. A null instant is None."""
+    """The parts that were sent; the others are UNSET. A null instant is None, no subscriptions are ()."""
 
     id: str | UnsetType = UNSET
     type: str | UnsetType = UNSET
     topics: tuple[str, ...] | UnsetType = UNSET
     filter: dict[str, Any] | UnsetType | None = UNSET
+    subscriptions: tuple[Subscription, ...] | UnsetType = UNSET
     config: Changes = UNSET
     credentials: Changes = UNSET
     delivery_metadata: Changes = UNSET
@@ -110,6 +112,30 @@ def _filter(_name: str, value: object, rules: Rules, problems: list[str]) -> dic
     return None if value is None or value == {} else rules.read_filter(value, problems)
 
 
+def _subscriptions(name: str, value: object, rules: Rules, problems: list[str]) -> tuple[Subscription, ...] | UnsetType:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MOST_SUBSCRIPTIONS:
+        problems.append(f"{name} must be a list of at most {MOST_SUBSCRIPTIONS} subscriptions")
+        return UNSET
+    return tuple(_subscription(f"{name}.{index}", part, rules, problems) for index, part in enumerate(value))
+
+
+def _subscription(where: str, value: object, rules: Rules, problems: list[str]) -> Subscription:
+    if not isinstance(value, dict):
+        problems.append(f"{where} must be an object")
+        return Subscription(topics=())
+    found = [f"{key} is not a field of a subscription" for key in value if key not in {"topics", "filter"}]
+    if "topics" in value:
+        patterns = _topics("topics", value["topics"], rules, found)
+    else:
+        patterns = UNSET
+        found.append("topics is required")
+    filter_ = _filter("filter", value.get("filter"), rules, found)
+    problems += [f"{where}.{problem}" for problem in found]
+    return Subscription(topics=sent(patterns, ()), filter=filter_)
+
+
 def _object(name: str, value: object, _rules: Rules, problems: list[str]) -> Changes:
     if value is None or isinstance(value, dict):
         return value
@@ -133,6 +159,7 @@ _READERS: Mapping[str, Callable[[str, Any, Rules, list[str]], Any]] = {
     "type": _type,
     "topics": _topics,
     "filter": _filter,
+    "subscriptions": _subscriptions,
     "config": _object,
     "credentials": _object,
     "delivery_metadata": _object,

@@ -17,6 +17,7 @@ from waypost.core.model import SYSTEM, Actor, Destination, Disabling, Micros, Te
 from waypost.flow import textmaps
 from waypost.flow.clock import token
 from waypost.flow.draft import Draft, Rules, id_problem, read, sent
+from waypost.flow.subscribing import taken
 from waypost.flow.textmaps import Limits
 from waypost.flow.values import Values
 from waypost.store.alerting import Entry
@@ -28,8 +29,8 @@ _TRIES_AGAINST_OTHERS = 10
 class Manager:
     """All rules about tenants and destinations. `changed` hears the tenant's id after every committed change.
 
-    `topics` is the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by` says
-    who it is, for the audit log, and a tenant may do less than the operator.
+    `topics` tells the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by`
+    says who it is, for the audit log, and a tenant may do less than the operator.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Manager:
         registry: Registry,
         tools: Tools,
         *,
-        topics: Sequence[str],
+        topics: Callable[[], Sequence[str]],
         max_destinations: int,
         changed: Callable[[str], None],
         now: Callable[[], Micros],
@@ -48,7 +49,7 @@ class Manager:
         self._store = store
         self._registry = registry
         self._tools = tools
-        self.topics = tuple(topics)
+        self._topics = topics
         self._max_destinations = max_destinations
         self._changed = changed
         self._now = now
@@ -124,10 +125,11 @@ class Manager:
             _refuse_import(body)
         now = self._now()
         draft, problems = read(body, self._rules(now))
-        problems += [f"{name} is required" for name in ("type", "topics") if _is_missing(body, name)]
+        problems += [f"{name} is required" for name in ("type", "topics") if _is_missing(body, name, draft)]
         kind = self._kind(draft, problems)
         if kind is None:
             raise Invalid(problems)
+        wanted = taken(None, draft, problems)
         values = self._checked(kind, self._begun(None, by=by, now=now), draft, problems)
         created_at, disabled_at = sent(draft.created_at, now), sent(draft.disabled_at, None)
         destination_id = sent(draft.id, f"des_{token()}")
@@ -137,12 +139,11 @@ class Manager:
                 id=destination_id,
                 tenant_id=tenant_id,
                 type=kind.type,
-                topics=sent(draft.topics, ()),
-                filter=sent(draft.filter, None),
                 disabled_at=disabled_at,
                 disabled=None if disabled_at is None else Disabling(reason="manual", by=str(by)),
                 created_at=created_at,
                 updated_at=sent(draft.updated_at, created_at),
+                **structs.asdict(wanted),
                 **values.parts(),
             ),
             limit=self._max_destinations,
@@ -212,12 +213,13 @@ class Manager:
 
     def _updated(self, old: Destination, draft: Draft, *, by: Actor, now: Micros) -> Destination:
         _refuse_to_change_the_fixed(old, draft, by_tenant=_is_tenant(by))
-        values = self._checked(self._known(old.type), self._begun(old, by=by, now=now), draft, [])
+        problems: list[str] = []
+        wanted = taken(old, draft, problems)
+        values = self._checked(self._known(old.type), self._begun(old, by=by, now=now), draft, problems)
         disabled_at = old.disabled_at if isinstance(draft.disabled_at, UnsetType) else draft.disabled_at
         return structs.replace(
             _disabled(old, disabled_at, by),
-            topics=sent(draft.topics, old.topics),
-            filter=old.filter if isinstance(draft.filter, UnsetType) else draft.filter,
+            **structs.asdict(wanted),
             **values.parts(),
         )
 
@@ -229,7 +231,7 @@ class Manager:
         return Change(old=old, config={}, credentials={}, by_tenant=_is_tenant(by), now=now, options=options)
 
     def _rules(self, now: Micros) -> Rules:
-        return Rules(catalogue=self.topics, read_filter=self._read_filter, now=now)
+        return Rules(catalogue=tuple(self._topics()), read_filter=self._read_filter, now=now)
 
     def _read_filter(self, value: Any, problems: list[str]) -> dict[str, Any] | None:
         try:
@@ -287,8 +289,9 @@ def _disabled(old: Destination, disabled_at: Micros | None, by: Actor) -> Destin
     return structs.replace(old, disabled_at=disabled_at, disabled=why)
 
 
-def _is_missing(body: object, name: str) -> bool:
-    return isinstance(body, dict) and name not in body
+def _is_missing(body: object, name: str, draft: Draft) -> bool:
+    instead = name == "topics" and bool(draft.subscriptions)
+    return isinstance(body, dict) and name not in body and not instead
 
 
 def _refuse_import(body: object) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from waypost.core import topics
 from waypost.core.errors import BadRequest, NotFound
-from waypost.core.model import SYSTEM, Actor
+from waypost.core.model import SYSTEM, Actor, Destination, Micros
 from waypost.flow import clock
 from waypost.store.alerting import Entry
 from waypost.store.base import RetryRequest, Store
@@ -16,12 +16,19 @@ from waypost.store.base import RetryRequest, Store
 _log = structlog.get_logger("waypost")
 
 
-class Replayer:
-    """`ask` hears the destination's number and the event's, once the manual attempt is on disk."""
+_RECOVERED_AT_ONCE = 1_000
 
-    def __init__(self, store: Store, ask: Callable[[int, int], None]) -> None:
+
+class Replayer:
+    """`ask` hears the destination's number and the event's, once the manual attempt is on disk.
+
+    `ring` hears the destination's number and the instant when anything else of it is due.
+    """
+
+    def __init__(self, store: Store, ask: Callable[[int, int], None], ring: Callable[[int, Micros], None]) -> None:
         self._store = store
         self._ask = ask
+        self._ring = ring
 
     async def retry(self, event_id: str, destination_id: str, tenant_id: str | None, *, by: Actor = SYSTEM) -> None:
         """Have one more attempt made now, whatever became of the earlier ones.
@@ -50,3 +57,26 @@ class Replayer:
         await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now), entry)
         self._ask(destination.no, event.seq)
         _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)
+
+    async def recover(self, destination: Destination, since: Micros, *, by: Actor) -> int:
+        """Have everything delivered that was kept for a destination while it was disabled; how much that is.
+
+        In pieces, so that publishing goes on meanwhile. Raises BadRequest while it is disabled.
+        """
+        if destination.disabled_at is not None:
+            raise BadRequest("Destination is disabled")
+        recovered, piece = 0, _RECOVERED_AT_ONCE
+        while piece == _RECOVERED_AT_ONCE:
+            now = clock.now()
+            piece = await self._store.recover(destination.no, since=since, now=now, limit=_RECOVERED_AT_ONCE)
+            recovered += piece
+            self._ring(destination.no, now)
+        entry = Entry(
+            actor=by,
+            action="destination.recover",
+            tenant_id=destination.tenant_id,
+            subject=destination.id,
+            detail={"recovered": recovered},
+        )
+        await self._store.alerting.audit(entry)
+        return recovered

@@ -41,8 +41,10 @@ class Values(Struct, frozen=True, kw_only=True):
     def merged(self, kind: DestinationType, draft: Draft, limits: Limits, problems: list[str]) -> Values:
         """These values with the draft's changes; what is wrong with the changes goes to `problems`."""
         return Values(
-            config=_fields(kind.config_fields, self.config, draft.config, "config", problems),
-            credentials=_fields(kind.credential_fields, self.credentials, draft.credentials, "credentials", problems),
+            config=merged_fields(kind.config_fields, self.config, draft.config, "config", problems),
+            credentials=merged_fields(
+                kind.credential_fields, self.credentials, draft.credentials, "credentials", problems
+            ),
             delivery_metadata=textmaps.metadata(
                 self.delivery_metadata,
                 draft.delivery_metadata,
@@ -57,7 +59,7 @@ class Values(Struct, frozen=True, kw_only=True):
         )
 
 
-def _fields(
+def merged_fields(
     known: Sequence[Field], old: dict[str, str], changes: Changes, where: str, problems: list[str]
 ) -> dict[str, str]:
     """Config or credentials after a change; an empty text counts as a value that is not there."""

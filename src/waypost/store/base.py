@@ -21,6 +21,7 @@ from waypost.core.model import (
     Micros,
     Outcome,
     TenantSummary,
+    Topic,
 )
 from waypost.core.routing import Skip
 from waypost.core.settle import Settlement
@@ -301,6 +302,18 @@ class Store(Protocol):
 
     async def delivery_states(self, event_seq: int) -> Mapping[str, DeliveryState]:
         """Destination id -> state, for every delivery of an event."""
+        ...
+
+    # topics
+
+    async def put_topic(self, topic: Topic, entry: Entry | None = None) -> bool:
+        """Add a topic or replace it whole; it keeps its first `created_at`. True when it is new."""
+        ...
+
+    async def delete_topic(self, name: str, entry: Entry | None = None) -> bool: ...
+
+    async def topics(self) -> tuple[Topic, ...]:
+        """All topics by name."""
         ...
 
     # keys

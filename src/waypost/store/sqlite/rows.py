@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec import convert
 
 from waypost.core import ids
 from waypost.core.alerts import Channel, Kind, Rule, Thresholds
-from waypost.core.model import Attempt, DeliveryState, Destination, Disabling, Event, Tenant, TenantSummary
+from waypost.core.filters.values import plain
+from waypost.core.model import (
+    Attempt,
+    DeliveryState,
+    Destination,
+    Disabling,
+    Event,
+    Subscription,
+    Tenant,
+    TenantSummary,
+)
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
 from waypost.core.topics import union
@@ -21,7 +33,7 @@ Row = Sequence[Any]
 TENANT = "id, metadata, created_at, updated_at"
 DESTINATION = (
     "no, tenant_id, id, type, topics, filter, config, credentials, delivery_metadata, metadata, retry_policy,"
-    " created_at, updated_at, disabled_at, version, disabled"
+    " created_at, updated_at, disabled_at, version, disabled, subscriptions"
 )
 EVENT = "e.seq, e.id, e.tenant_id, e.topic, e.time, e.data, e.metadata, e.eligible, e.destination_id, e.trace"
 STORED_EVENT = f"{EVENT}, e.accepted_at, e.matched, e.skipped"
@@ -45,10 +57,11 @@ CHANNEL = (
     " updated_at, version"
 )
 
-_encode = msgspec.json.encode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.decode
 _texts = msgspec.json.Decoder(dict[str, str])
 names = msgspec.json.Decoder(tuple[str, ...]).decode
+_exact = msgspec.json.Decoder(float_hook=lambda text: plain(Decimal(text)))
 _skips = msgspec.json.Decoder(tuple[Skip, ...])
 _overrides = msgspec.json.Decoder(RetryOverrides)
 _disablings = msgspec.json.Decoder(Disabling)
@@ -58,6 +71,11 @@ _thresholds = msgspec.json.Decoder(Thresholds)
 def json_text(value: Any) -> str | None:
     """JSON for a column; None for nothing at all."""
     return None if value is None else _encode(value).decode()
+
+
+def json_value(text: str | None) -> Any:
+    """What a column of JSON holds, its numbers exact; None for nothing at all."""
+    return None if text is None else _exact.decode(text)
 
 
 def tenant(row: Row) -> Tenant:
@@ -78,7 +96,7 @@ def destination(row: Row, vault: Vault) -> Destination:
         id=row[2],
         type=row[3],
         topics=names(row[4]),
-        filter=None if row[5] is None else _decode(row[5]),
+        filter=json_value(row[5]),
         config=_texts.decode(row[6]),
         credentials=_texts.decode(vault.open(row[7], credentials_context(row[1], row[2]))),
         delivery_metadata=_optional_texts(row[8]),
@@ -89,6 +107,7 @@ def destination(row: Row, vault: Vault) -> Destination:
         disabled_at=row[13],
         version=row[14],
         disabled=None if row[15] is None else _disablings.decode(row[15]),
+        subscriptions=() if row[16] is None else convert(json_value(row[16]), tuple[Subscription, ...]),
     )
 
 
@@ -115,6 +134,7 @@ def destination_values(value: Destination, vault: Vault) -> tuple[Any, ...]:
         value.disabled_at,
         value.version,
         json_text(value.disabled),
+        json_text(value.subscriptions or None),
     )
 
 

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from waypost.core.alerts import Rule
 from waypost.core.errors import SettingsError
-from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary
+from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary, Topic
 from waypost.store.alerting import Entry
 from waypost.store.base import (
     Accepted,
@@ -34,7 +34,7 @@ from waypost.store.base import (
     StoredAttempt,
     StoredEvent,
 )
-from waypost.store.sqlite import life, manage, opening, rows
+from waypost.store.sqlite import life, manage, opening, rows, topics
 from waypost.store.sqlite.alerting import SqliteAlerting
 from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.database import Database
@@ -349,6 +349,21 @@ class SqliteStore:
         )
         found = await self._db.all(sql, (event_seq,))
         return {destination_id: DeliveryState(state) for destination_id, state in found}
+
+    # topics
+
+    async def put_topic(self, topic: Topic, entry: Entry | None = None) -> bool:
+        def put(db: sqlite3.Connection) -> bool:
+            self._watch.write_down(db, entry)
+            return topics.put(db, topic)
+
+        return await self._db.write(put)
+
+    async def delete_topic(self, name: str, entry: Entry | None = None) -> bool:
+        return await self._write(lambda db: topics.delete(db, name), entry)
+
+    async def topics(self) -> tuple[Topic, ...]:
+        return tuple(map(topics.topic, await self._db.all(topics.SELECT)))
 
     # keys
 

@@ -37,13 +37,23 @@ Handler = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 
 class CommitObserver(Protocol):
-    """Hears of every commit: how many pieces of work it held and how long it took, in seconds."""
+    """Hears of every commit: how many pieces of work it held and how long it took, in seconds; and of failures.
+
+    Called in the writing thread.
+    """
 
     def committed(self, size: int, seconds: float) -> None: ...
+
+    def failed(self, error: str) -> None:
+        """The database itself failed: nothing of the group was stored."""
+        ...
 
 
 class Unobserved:
     def committed(self, size: int, seconds: float) -> None:
+        pass
+
+    def failed(self, error: str) -> None:
         pass
 
 
@@ -101,7 +111,8 @@ class GroupWriter:
                     began = time.perf_counter()
                     self._carry_out(connection, group)
                     self._report(group)
-                    self._observer.committed(len(group), time.perf_counter() - began)
+                    if not _failed_whole(group):
+                        self._observer.committed(len(group), time.perf_counter() - began)
         except Exception:  # noqa: BLE001  whatever it was, nobody may wait for a thread that is gone
             _log.exception("writer_died")
             self._closed = True
@@ -136,6 +147,7 @@ class GroupWriter:
         except sqlite3.DatabaseError as error:
             if _is_the_databases_own(error):
                 _fail(group, unavailable(error))
+                self._observer.failed(str(error))
             else:
                 self._one_by_one(connection, group, error)
         except Exception as error:  # noqa: BLE001  whatever it is, it belongs to the piece that caused it
@@ -181,6 +193,10 @@ def _resolve(group: list[Work]) -> None:
 def _fail(group: list[Work], error: Exception) -> None:
     for work in group:
         work.error = error
+
+
+def _failed_whole(group: list[Work]) -> bool:
+    return isinstance(group[0].error, Unavailable)
 
 
 def _is_the_databases_own(error: sqlite3.DatabaseError) -> bool:

@@ -1,0 +1,124 @@
+"""Alert channels: where alerts and operator events go (specification, section 4.1.4)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from waypost.api import describe as doc
+from waypost.api import render_alerts as render
+from waypost.api.answers import answer
+from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.backend import Backend
+from waypost.api.body import Body
+from waypost.api.view import view_of
+from waypost.core.alerts import Channel
+from waypost.core.errors import DeliveryError
+
+ChannelId = Annotated[str, Path(description="The channel's id.", examples=["chn_x1"])]
+
+router = APIRouter(tags=["Alerts"])
+
+_ONE = doc.returns("AlertChannel", "The channel.")
+
+
+@router.get(
+    "/alert-channel-types",
+    operation_id="listAlertChannelTypes",
+    summary="List alert channel types",
+    responses={200: doc.returns_list("DestinationTypeSchema"), **doc.errors()},
+    openapi_extra=doc.operation(doc.ANYONE),
+)
+async def list_types(_: Caller, backend: BackendOf) -> Response:
+    """The kinds of channel with the forms to fill in. Every destination type is one of them."""
+    return answer([kind.describe() for kind in backend.alerting.types.values()])
+
+
+@router.get(
+    "/alert-channels",
+    operation_id="listAlertChannels",
+    summary="List alert channels",
+    responses={200: doc.returns_list("AlertChannel"), **doc.errors()},
+    openapi_extra=doc.operation(doc.ANYONE),
+)
+async def list_channels(caller: Caller, backend: BackendOf) -> Response:
+    """An API key sees all channels, a tenant's token the tenant's own. Secrets are masked."""
+    found = await backend.alerting.channels(view_of(caller))
+    return answer([await _shown(channel, backend) for channel in found])
+
+
+@router.post(
+    "/alert-channels",
+    operation_id="createAlertChannel",
+    summary="Create an alert channel",
+    status_code=201,
+    responses={201: _ONE, **doc.errors(400, 403, 404, 413, 422)},
+    openapi_extra=doc.operation(doc.ANYONE, body="AlertChannelCreate"),
+)
+async def create_channel(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
+    """What `config` and `credentials` hold depends on the `type`. Nothing is called while saving."""
+    created = await backend.alerting.add_channel(body, view=view_of(caller), by=actor)
+    return answer(await _shown(created, backend), 201)
+
+
+@router.get(
+    "/alert-channels/{channel_id}",
+    operation_id="getAlertChannel",
+    summary="Get an alert channel",
+    responses={200: _ONE, **doc.errors(404)},
+    openapi_extra=doc.operation(doc.ANYONE),
+)
+async def get_channel(channel_id: ChannelId, caller: Caller, backend: BackendOf) -> Response:
+    """One channel, with how it is doing."""
+    return answer(await _shown(await backend.alerting.channel(channel_id, view_of(caller)), backend))
+
+
+@router.patch(
+    "/alert-channels/{channel_id}",
+    operation_id="updateAlertChannel",
+    summary="Update an alert channel",
+    responses={200: _ONE, **doc.errors(400, 403, 404, 409, 413, 422)},
+    openapi_extra=doc.operation(doc.ANYONE, body="AlertChannelUpdate"),
+)
+async def update_channel(
+    channel_id: ChannelId, caller: Caller, actor: ActorOf, body: Body, backend: BackendOf
+) -> Response:
+    """A merge patch (RFC 7396). The type and the owner cannot change."""
+    changed = await backend.alerting.update_channel(channel_id, body, view=view_of(caller), by=actor)
+    return answer(await _shown(changed, backend))
+
+
+@router.delete(
+    "/alert-channels/{channel_id}",
+    operation_id="deleteAlertChannel",
+    summary="Delete an alert channel",
+    responses={200: doc.returns("Success"), **doc.errors(404)},
+    openapi_extra=doc.operation(doc.ANYONE),
+)
+async def delete_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+    """What was still to be told there is dropped."""
+    await backend.alerting.delete_channel(channel_id, view=view_of(caller), by=actor)
+    return answer({"success": True})
+
+
+@router.post(
+    "/alert-channels/{channel_id}/test",
+    operation_id="testAlertChannel",
+    summary="Send a test alert",
+    responses={200: doc.returns("ChannelVerdict", "What came of it, good or bad."), **doc.errors(404)},
+    openapi_extra=doc.operation(doc.ANYONE),
+)
+async def test_channel(channel_id: ChannelId, caller: Caller, backend: BackendOf) -> Response:
+    """One alert that says it is a test goes there now, whatever is muted. It is tried once and not put on record."""
+    channel = await backend.alerting.channel(channel_id, view_of(caller))
+    try:
+        await backend.try_channel(channel)
+    except DeliveryError as error:
+        return answer({"ok": False, "code": error.code, "message": error.sentence})
+    return answer({"ok": True})
+
+
+async def _shown(channel: Channel, backend: Backend) -> dict[str, Any]:
+    return render.channel(channel, await backend.alerting.channel_state(channel), backend.alerting.types)

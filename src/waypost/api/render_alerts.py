@@ -1,0 +1,109 @@
+"""Alerts, rules, channels and the audit log as the wire shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from waypost.api.render import ATTEMPT_PREFIX
+from waypost.connect import fields
+from waypost.connect.channel import ChannelType
+from waypost.core import ids, times
+from waypost.core.alerts import Channel, Kind, Rule
+from waypost.core.model import Micros
+from waypost.flow import thresholds
+from waypost.flow.notices import ALERT_PREFIX, Writer
+from waypost.store.alerting import Alert, ChannelState, Entry
+
+ENTRY_PREFIX = "aud"
+
+
+def rule(value: Rule) -> dict[str, Any]:
+    built_in = value.no == 0
+    return {
+        "id": value.id,
+        "kind": value.kind,
+        "owner": "operator" if value.owner is None else "tenant",
+        "built_in": built_in,
+        "tenant_id": value.tenant_id,
+        "destination_id": value.destination_id,
+        "enabled": value.enabled,
+        "severity": value.severity,
+        "parameters": thresholds.shown(value.kind, value.thresholds),
+        "channel_ids": value.channel_ids,
+        "muted_until": _time(value.muted_until),
+        "created_at": None if built_in else times.render(value.created_at),
+        "updated_at": None if built_in else times.render(value.updated_at),
+    }
+
+
+def channel(value: Channel, state: ChannelState, types: Mapping[str, ChannelType]) -> dict[str, Any]:
+    """A channel with what is sensitive masked; of a type that is no longer installed, everything is."""
+    kind = types.get(value.type)
+    return {
+        "id": value.id,
+        "tenant_id": value.owner,
+        "type": value.type,
+        "name": value.name,
+        "target": kind.target(value.config, value.credentials) if kind else "",
+        "config": fields.redact(kind.config_fields if kind else (), value.config),
+        "credentials": fields.redact(kind.credential_fields if kind else (), value.credentials),
+        "topics": value.topics,
+        "min_severity": value.min_severity,
+        "enabled": value.enabled,
+        "muted_until": _time(value.muted_until),
+        "state": {
+            "waiting": state.waiting,
+            "sent_at": _time(state.sent_at),
+            "failed_at": _time(state.failed_at),
+            "error": state.error,
+        },
+        "created_at": times.render(value.created_at),
+        "updated_at": times.render(value.updated_at),
+    }
+
+
+def alert(value: Alert, writer: Writer) -> dict[str, Any]:
+    title, text = writer.words(value)
+    occurrence = value.occurrence
+    return {
+        "id": ids.encode(ALERT_PREFIX, value.seq),
+        "time": times.render(ids.time_of(value.seq)),
+        "kind": value.kind,
+        "topic": value.topic,
+        "severity": value.severity,
+        "audience": value.audience,
+        "rule_id": value.rule_id,
+        "tenant_id": value.tenant_id,
+        "destination_id": value.destination_id,
+        "event_id": None if occurrence is None else occurrence.event.id,
+        "attempt_id": None if occurrence is None else ids.encode(ATTEMPT_PREFIX, occurrence.attempt.seq),
+        "title": title,
+        "text": text,
+        "facts": dict(writer.facts(value)),
+        "data": _data(value),
+        "acknowledged_at": _time(value.acknowledged_at),
+        "acknowledged_by": value.acknowledged_by,
+    }
+
+
+def _data(value: Alert) -> dict[str, Any]:
+    if value.kind is Kind.RECOVERED and "failing_since" in value.data:
+        return value.data | {"failing_since": _time(value.data["failing_since"])}
+    return value.data
+
+
+def entry(value: Entry) -> dict[str, Any]:
+    return {
+        "id": ids.encode(ENTRY_PREFIX, value.seq),
+        "time": times.render(ids.time_of(value.seq)),
+        "actor": {"type": value.actor.kind, "name": value.actor.name, "ip": value.actor.ip},
+        "action": value.action,
+        "tenant_id": value.tenant_id,
+        "subject": value.subject,
+        "detail": value.detail,
+    }
+
+
+def _time(instant: Micros | None) -> str | None:
+    return None if instant is None else times.render(instant)

@@ -1,0 +1,297 @@
+"""What an alert says: to people by a template, to machines by an envelope with the whole event and attempt.
+
+A template is a text file named after the alert's kind: its first line is the title, the rest the text, in Jinja's
+language. The operator may put files of the same names into a folder of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from jinja2 import ChoiceLoader, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from waypost.connect import fields
+from waypost.connect.channel import Notice
+from waypost.connect.connector import DestinationType
+from waypost.core import ids, times
+from waypost.core.alerts import SYSTEM_RECOVERED, TOPICS, Kind
+from waypost.core.errors import SettingsError
+from waypost.core.model import Attempt, Destination, Event, Micros
+from waypost.store.alerting import Alert, News, Occurrence
+
+ALERT_PREFIX = "alr"
+NEWS_PREFIX = "opn"
+TEST_TOPIC = "alert.test"
+
+_SHOWN_OF_A_RESPONSE = 500
+_RECOVERED = {topic: f"{TOPICS[kind].split('.')[1]}_recovered" for kind, topic in SYSTEM_RECOVERED.items()}
+_NAMES = (*(kind.value for kind in Kind if kind in TOPICS), *_RECOVERED.values(), "test")
+
+Words = tuple[str, str]
+"""A title and a text."""
+
+
+class Writer:
+    """Turns alerts and news into notices.
+
+    `public_url` is where browsers reach the portal; without it there are no links. `deployment_id` names this Waypost
+    in envelopes. Raises SettingsError when a template of `templates` cannot be read as one.
+    """
+
+    def __init__(
+        self,
+        types: Mapping[str, DestinationType],
+        *,
+        public_url: str | None = None,
+        deployment_id: str | None = None,
+        templates: Path | None = None,
+    ) -> None:
+        self._types = types
+        self._public_url = None if public_url is None else public_url.rstrip("/")
+        self._deployment_id = deployment_id
+        loaders = [FileSystemLoader(templates)] if templates is not None else []
+        environment = SandboxedEnvironment(
+            loader=ChoiceLoader([*loaders, PackageLoader("waypost.flow", "templates")]),
+            undefined=StrictUndefined,
+            autoescape=False,  # the text is plain; a channel escapes what its service would take for markup
+        )
+        environment.filters["duration"] = _duration
+        try:
+            self._templates = {name: environment.get_template(f"{name}.txt") for name in _NAMES}
+        except (TemplateError, OSError) as error:
+            raise SettingsError(f"alert_templates: {error}") from None
+
+    # what people read
+
+    def words(self, alert: Alert) -> Words:
+        """The title and the text of an alert; plain ones when its template fails."""
+        template = self._templates[_RECOVERED.get(alert.topic, alert.kind.value)]
+        try:
+            return _split(template.render(self._scope(alert)))
+        except TemplateError as error:
+            about = alert.destination_id or "the server"
+            return f"{alert.kind} of {about}", f"The template {template.name} of this alert failed: {error}"
+
+    def _scope(self, alert: Alert) -> dict[str, Any]:
+        occurrence = alert.occurrence
+        scope: dict[str, Any] = {"kind": alert.kind.value, "severity": alert.severity, "data": alert.data}
+        scope |= {"tenant_id": alert.tenant_id, "link": self.link(alert.tenant_id, alert.destination_id)}
+        scope["destination"] = {"id": alert.destination_id, "type": "", "target": ""}
+        if occurrence is not None:
+            to, attempt, event = occurrence.destination, occurrence.attempt, occurrence.event
+            scope["destination"] = {"id": to.id, "type": to.type, "target": self._target(to), "metadata": to.metadata}
+            scope["event"] = {"id": event.id, "topic": event.topic, "time": times.render(event.time)}
+            scope["attempt"] = {"code": attempt.code, "number": attempt.number, "time": times.render(attempt.time)}
+            scope["error"] = _error(attempt)
+        return scope
+
+    def facts(self, alert: Alert) -> tuple[tuple[str, str], ...]:
+        """What there is to know, in the order in which one asks."""
+        occurrence = alert.occurrence
+        if occurrence is None:
+            return ()
+        to, attempt, event = occurrence.destination, occurrence.attempt, occurrence.event
+        since = alert.data.get("failing_since") or (to.disabled.failing_since if to.disabled else None)
+        response = attempt.response or {}
+        found = [
+            ("Tenant", to.tenant_id),
+            ("Destination", f"{to.id} ({to.type}, {self._target(to)})"),
+            ("Topic", event.topic),
+            ("Event", event.id),
+            ("Code", attempt.code),
+            ("Error", attempt.detail),
+            ("Response", str(response["body"])[:_SHOWN_OF_A_RESPONSE] if response.get("body") else None),
+            ("Attempt", f"{attempt.number} at {times.render(attempt.time)}"),
+            ("First failure", None if since is None else times.render(since)),
+            ("Failures in a row", alert.data.get("current") or alert.data.get("streak")),
+            ("Next retry", None if occurrence.next_due is None else times.render(occurrence.next_due)),
+        ]
+        return tuple((label, str(value)) for label, value in found if value not in (None, ""))
+
+    def link(self, tenant_id: str | None, destination_id: str | None) -> str | None:
+        """Into the portal."""
+        if self._public_url is None:
+            return None
+        if tenant_id is None:
+            return self._public_url
+        page = f"{self._public_url}/portal/{quote(tenant_id, safe='')}"
+        return page if destination_id is None else f"{page}/destinations/{quote(destination_id, safe='')}"
+
+    def _target(self, destination: Destination) -> str:
+        kind = self._types.get(destination.type)
+        return kind.target(destination)[0] if kind else destination.type
+
+    # what goes out
+
+    def notice(self, news: News) -> Notice:
+        """A piece of news as its channel is to get it."""
+        if news.alert is not None:
+            return self.of_alert(news.alert)
+        data = news.data if news.occurrence is None else self._of_occurrence(news.occurrence)
+        id_ = ids.encode(NEWS_PREFIX, news.seq)
+        return Notice(
+            id=id_,
+            topic=news.topic,
+            severity="info",
+            title=f"{news.topic} of {news.tenant_id}",
+            text=_sentence(news),
+            facts=(),
+            link=self.link(news.tenant_id, None),
+            time=ids.time_of(news.seq),
+            dedup_key=f"waypost:{id_}",
+            resolves=False,
+            envelope=self._envelope(id_, news.topic, ids.time_of(news.seq), news.tenant_id, data or {}),
+        )
+
+    def of_alert(self, alert: Alert) -> Notice:
+        title, text = self.words(alert)
+        id_, at = ids.encode(ALERT_PREFIX, alert.seq), ids.time_of(alert.seq)
+        return Notice(
+            id=id_,
+            topic=alert.topic,
+            severity=alert.severity,
+            title=title,
+            text=text,
+            facts=self.facts(alert),
+            link=self.link(alert.tenant_id, alert.destination_id),
+            time=at,
+            dedup_key=_dedup_key(alert),
+            resolves=alert.kind is Kind.RECOVERED,
+            envelope=self._envelope(id_, alert.topic, at, alert.tenant_id, self._data(alert)),
+        )
+
+    def test(self, seq: int) -> Notice:
+        """What the test button sends."""
+        title, text = _split(self._templates["test"].render())
+        id_, at = ids.encode(ALERT_PREFIX, seq), ids.time_of(seq)
+        return Notice(
+            id=id_,
+            topic=TEST_TOPIC,
+            severity="info",
+            title=title,
+            text=text,
+            facts=(("Sent", times.render(at)),),
+            link=self._public_url,
+            time=at,
+            dedup_key=f"waypost:test:{id_}",
+            resolves=False,
+            envelope=self._envelope(id_, TEST_TOPIC, at, None, {"message": text}),
+        )
+
+    def _envelope(self, id_: str, topic: str, time: Micros, tenant_id: str | None, data: Mapping[str, Any]) -> bytes:
+        """The operator event as Hookdeck Outpost wraps it."""
+        envelope: dict[str, Any] = {"id": id_, "topic": topic, "time": times.render(time)}
+        optional = {"deployment_id": self._deployment_id, "tenant_id": tenant_id}
+        envelope |= {name: value for name, value in optional.items() if value is not None}
+        return msgspec.json.encode(envelope | {"data": data})
+
+    def _data(self, alert: Alert) -> dict[str, Any]:
+        data: dict[str, Any] = {"severity": alert.severity, "tenant_id": alert.tenant_id}
+        if alert.occurrence is not None:
+            data |= self._of_occurrence(alert.occurrence)
+        if alert.kind is Kind.CONSECUTIVE_FAILURES:
+            return data | {"consecutive_failures": alert.data}
+        if alert.kind is Kind.DESTINATION_DISABLED and alert.occurrence is not None:
+            data["disabled_at"] = _time(alert.occurrence.destination.disabled_at)
+        return data | alert.data
+
+    def _of_occurrence(self, occurrence: Occurrence) -> dict[str, Any]:
+        return {
+            "tenant_id": occurrence.event.tenant_id,
+            "event": _event(occurrence.event, occurrence.destination),
+            "attempt": _attempt(occurrence),
+            "destination": self._destination(occurrence.destination),
+        }
+
+    def _destination(self, value: Destination) -> dict[str, Any]:
+        kind = self._types.get(value.type)
+        return {
+            "id": value.id,
+            "tenant_id": value.tenant_id,
+            "type": value.type,
+            "topics": value.topics,
+            "config": fields.redact(kind.config_fields if kind else (), value.config),
+            "metadata": value.metadata,
+            "created_at": times.render(value.created_at),
+            "disabled_at": _time(value.disabled_at),
+        }
+
+
+def _event(event: Event, to: Destination) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "tenant_id": event.tenant_id,
+        "destination_id": to.id,
+        "topic": event.topic,
+        "time": times.render(event.time),
+        "eligible_for_retry": event.eligible_for_retry,
+        "metadata": event.metadata,
+        "data": msgspec.Raw(event.data),
+    }
+
+
+def _attempt(occurrence: Occurrence) -> dict[str, Any]:
+    attempt = occurrence.attempt
+    return {
+        "id": ids.encode("atm", attempt.seq),
+        "tenant_id": attempt.tenant_id,
+        "event_id": occurrence.event.id,
+        "destination_id": occurrence.destination.id,
+        "status": "success" if attempt.ok else "failed",
+        "time": times.render(attempt.time),
+        "code": attempt.code,
+        "detail": attempt.detail,
+        "attempt_number": attempt.number,
+        "manual": attempt.manual,
+        "latency_ms": attempt.latency // 1_000,
+        "response_data": attempt.response,
+    }
+
+
+def _sentence(news: News) -> str:
+    if news.occurrence is None:
+        return f"{news.topic} of tenant {news.tenant_id}."
+    attempt = news.occurrence.attempt
+    came = "succeeded" if attempt.ok else f"failed: {_error(attempt)}"
+    return f"Attempt {attempt.number} to deliver {news.occurrence.event.id} to {news.occurrence.destination.id} {came}."
+
+
+def _error(attempt: Attempt) -> str:
+    return f"{attempt.code}: {attempt.detail}" if attempt.detail else attempt.code
+
+
+def _dedup_key(alert: Alert) -> str:
+    """One trouble of one destination, from its first alert to its recovery."""
+    if alert.tenant_id is None:
+        return f"waypost:{alert.topic.split('.')[1]}"
+    if alert.kind is Kind.EXHAUSTED_RETRIES:
+        return f"waypost:{alert.tenant_id}:{alert.destination_id}:exhausted:{alert.seq}"
+    return f"waypost:{alert.tenant_id}:{alert.destination_id}"
+
+
+def _split(rendered: str) -> Words:
+    title, _, text = rendered.strip().partition("\n")
+    return title.strip(), text.strip()
+
+
+def _time(instant: Micros | None) -> str | None:
+    return None if instant is None else times.render(instant)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `10 min`, `3 h 20 min`, `2 d 4 h`."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004
+        return f"{seconds:g} s" if seconds < 10 else f"{whole} s"  # noqa: PLR2004
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    parts = []
+    for name, size in units:
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])

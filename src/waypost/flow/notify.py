@@ -1,0 +1,214 @@
+"""Telling channels what there is to tell: out of the store's outbox, once or twice, never zero times.
+
+Each channel is served by itself, so a dead one delays no other; what it does not take is tried a bounded number of
+times and then given up, which raises no alert.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from waypost.connect.channel import ChannelConnection, ChannelType, Notice
+from waypost.connect.connector import Tools
+from waypost.core.alerts import Channel
+from waypost.core.errors import DeliveryError, Unavailable, WaypostError
+from waypost.core.model import SECOND, Micros
+from waypost.core.retry import RetryPolicy
+from waypost.flow import clock
+from waypost.flow.notices import Writer
+from waypost.observe.metrics import Metrics
+from waypost.store.alerting import News
+from waypost.store.base import Store
+
+_log = structlog.get_logger("waypost")
+
+
+class Effort(Struct, frozen=True, kw_only=True):
+    """How hard to try. Durations are in seconds; see the settings of the same names."""
+
+    policy: RetryPolicy = RetryPolicy(limit=9, base_seconds=5.0, factor=2.0, max_wait_seconds=900.0)
+    timeout: float = 30.0
+    concurrency_per_channel: int = 4
+    look_interval: float = 5.0
+    shutdown: float = 5.0
+
+
+class Senders:
+    """Open connections to channels, kept under their version, and how one notice goes out."""
+
+    def __init__(self, types: Mapping[str, ChannelType], tools: Tools, *, timeout: float) -> None:
+        self._types = types
+        self._tools = tools
+        self._timeout = timeout
+        self._open: dict[int, tuple[int, ChannelConnection]] = {}
+
+    async def send(self, channel: Channel, notice: Notice) -> None:
+        """Raises DeliveryError, whatever goes wrong."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await self._connection(channel)
+                await connection.send(notice)
+        except TimeoutError:
+            raise DeliveryError("timeout", f"the channel took longer than {self._timeout:g} s") from None
+        except DeliveryError:
+            raise
+        except WaypostError as error:
+            raise DeliveryError("configuration_error", str(error), retryable=False) from error
+        except Exception as error:
+            _log.exception("alert_channel_crashed", channel_type=channel.type)
+            raise DeliveryError("internal_error", f"the channel failed: {type(error).__name__}") from error
+
+    async def try_out(self, channel: Channel, notice: Notice) -> None:
+        """Send over a connection of its own. Raises DeliveryError."""
+        alone = Senders(self._types, self._tools, timeout=self._timeout)
+        try:
+            await alone.send(channel, notice)
+        finally:
+            await alone.close()
+
+    async def _connection(self, channel: Channel) -> ChannelConnection:
+        known = self._open.get(channel.no)
+        if known is not None and known[0] == channel.version:
+            return known[1]
+        kind = self._types.get(channel.type)
+        if kind is None:
+            raise DeliveryError("unknown_type", f"this Waypost has no alert channel {channel.type}", retryable=False)
+        opened = await kind.connect(channel, self._tools)
+        await self.forget(channel.no)
+        self._open[channel.no] = (channel.version, opened)
+        return opened
+
+    async def forget(self, channel_no: int) -> None:
+        known = self._open.pop(channel_no, None)
+        if known is not None:
+            with contextlib.suppress(Exception):
+                await known[1].close()
+
+    async def close(self) -> None:
+        for channel_no in list(self._open):
+            await self.forget(channel_no)
+
+
+class Notifier:
+    """Serves every channel that has something waiting. `ring` after something was put into the outbox."""
+
+    def __init__(
+        self, store: Store, senders: Senders, writer: Writer, metrics: Metrics, *, effort: Effort | None = None
+    ) -> None:
+        self._store = store
+        self._senders = senders
+        self._writer = writer
+        self._metrics = metrics
+        self._effort = effort or Effort()
+        self._rung = asyncio.Event()
+        self._serving: dict[int, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._looking = asyncio.create_task(self._look_for_ever())
+
+    async def close(self) -> None:
+        """Let what is being told end, for a while. What remains stays in the outbox."""
+        if self._looking is None:
+            return
+        self._looking.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving.values(), timeout=self._effort.shutdown)
+        for task in list(self._serving.values()):
+            task.cancel()
+        await asyncio.gather(self._looking, *self._serving.values(), return_exceptions=True)
+        await self._senders.close()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            self._rung.clear()
+            wait = self._effort.look_interval
+            try:
+                wait = await self._look()
+            except Unavailable as error:
+                _log.warning("notifier_put_off", error=str(error))
+            except Exception:  # noqa: BLE001  whatever it was, alerts must go on
+                _log.exception("notifier_crashed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._rung.wait()
+
+    async def _look(self) -> float:
+        """Have the channels served that are not yet; the seconds until something else is due."""
+        now = clock.now()
+        soonest = now + round(self._effort.look_interval * SECOND)
+        for channel_no, due in await self._store.alerting.news_waiting():
+            if due > now:
+                soonest = min(soonest, due)
+            elif channel_no not in self._serving:
+                self._serve(channel_no, self._tell_all(channel_no))
+        return max(0.01, (soonest - now) / SECOND)
+
+    def _serve(self, channel_no: int, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._serving[channel_no] = task
+        task.add_done_callback(lambda done: self._served(channel_no, done))
+
+    def _served(self, channel_no: int, done: asyncio.Task[None]) -> None:
+        self._serving.pop(channel_no, None)
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, Unavailable):
+            _log.warning("notifier_put_off", error=str(error))
+        elif error is not None:
+            _log.error("notifier_task_failed", exc_info=error)
+
+    async def _tell_all(self, channel_no: int) -> None:
+        lease = round(2 * self._effort.timeout * SECOND)
+        while True:
+            now = clock.now()
+            waiting = await self._store.alerting.claim_news(
+                channel_no, now=now, lease_until=now + lease, limit=self._effort.concurrency_per_channel
+            )
+            if not waiting:
+                return
+            await asyncio.gather(*[self._tell(news) for news in waiting])
+
+    async def _tell(self, news: News) -> None:
+        channel = news.channel
+        try:
+            await self._senders.send(channel, self._writer.notice(news))
+        except DeliveryError as error:
+            await self._put_off(news, error)
+            return
+        await self._store.alerting.news_told(news.seq, now=clock.now())
+        self._metrics.notice_sent(channel.type, ok=True)
+        _log.info("alert_told", channel_id=channel.id, channel_type=channel.type, topic=news.topic)
+
+    async def _put_off(self, news: News, error: DeliveryError) -> None:
+        channel = news.channel
+        due = self._next_try(news, error)
+        self._metrics.notice_sent(channel.type, ok=False)
+        if due is None:
+            self._metrics.notice_given_up(channel.type)
+        _log.warning(
+            "alert_not_told",
+            channel_id=channel.id,
+            channel_type=channel.type,
+            topic=news.topic,
+            tries=news.tries + 1,
+            code=error.code,
+            error=error.sentence,
+            given_up=due is None,
+        )
+        sentence = f"{error.code}: {error.sentence}"
+        await self._store.alerting.news_failed(news.seq, sentence, now=clock.now(), due=due)
+
+    def _next_try(self, news: News, error: DeliveryError) -> Micros | None:
+        if not error.retryable:
+            return None
+        wait = self._effort.policy.wait(news.tries, jitter=clock.jitter(), retry_after=error.retry_after)
+        return None if wait is None else clock.now() + round(wait * SECOND)
