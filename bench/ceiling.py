@@ -26,7 +26,8 @@ from waypost.core.errors import DeliveryError, Unauthorized
 from waypost.core.message import merged_metadata
 from waypost.core.model import Destination, Event
 from waypost.flow import clock
-from waypost.service import http_server, settle_down, tools_of
+from waypost.parts import tools_of
+from waypost.service import http_server, settle_down
 from waypost.settings import Settings
 from waypost.store.base import Accepted
 

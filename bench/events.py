@@ -45,10 +45,15 @@ def number_after(body: bytes, at: int) -> int:
 def data_parts(payload: int) -> tuple[bytes, bytes]:
     """The data of an event before and after its key; with the key between them, `payload` bytes."""
     room = payload - SMALLEST_PAYLOAD
-    facts = _FACTS if room >= len(_FACTS) - len(_PLAIN) else _PLAIN
+    facts = _FACTS if has_facts(payload) else _PLAIN
     filler = room - (len(facts) - len(_PLAIN))
     note = (_LETTERS * (filler // len(_LETTERS) + 1))[:filler]
     return _OPENING, facts + note + _CLOSING
+
+
+def has_facts(payload: int) -> bool:
+    """Whether data of this size has more fields than its key and a note."""
+    return payload - SMALLEST_PAYLOAD >= len(_FACTS) - len(_PLAIN)
 
 
 class Requests:

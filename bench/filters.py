@@ -16,6 +16,7 @@ import msgspec
 from waypost.core.filters import Document, compile_filter, normalise
 from waypost.core.model import Destination, Event
 from waypost.core.routing import Route, route
+from waypost.service import settle_down
 
 NOON = 1_700_000_000_000_000
 DATA = {
@@ -48,6 +49,7 @@ FILTERS: dict[str, Any] = {
 
 
 def main() -> None:
+    settle_down()
     event = _event()
     document = Document(event)
     print(f"an event of {len(event.data)} bytes\n")

@@ -25,6 +25,7 @@ class Variant(Struct, frozen=True, kw_only=True):
     python: str
     settings: dict[str, str] = {}
     hanging: int = 0
+    filtered: int = 0
     prefilled: Path | None = None
 
 
@@ -59,7 +60,7 @@ def run(options: Options, variant: Variant, directory: Path) -> Run:
 def _run(options: Options, variant: Variant, home: Path, stack: ExitStack) -> Run:
     options = _suited(options, variant)
     server = start(options, variant, variant.prefilled or home, stack)
-    arrangement = layout(options, variant.hanging)
+    arrangement = layout(options, variant.hanging, variant.filtered)
     room = options.warmup + options.events + options.paced_events
     rig = stack.enter_context(Rig(options, arrangement, server, home, room))
     idle = proc.resident_bytes(server.pid) if server else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from bench.events import SMALLEST_PAYLOAD
+from bench.events import SMALLEST_PAYLOAD, has_facts
 
 _PACED_RATE_WITH_HANGING = 1000.0
 
@@ -31,6 +31,7 @@ class Options(Struct, frozen=True, kw_only=True):
     slow: int
     slow_delay: float
     hanging: int
+    filtered: int
     same_tenant: bool
     prefill: tuple[int, ...]
     runs: int
@@ -76,8 +77,10 @@ def _problem(options: Options) -> str | None:
     for pair in (*options.settings, *options.against):
         if not pair.startswith("WAYPOST_") or "=" not in pair:
             return f"--set and --against take WAYPOST_NAME=VALUE, not {pair!r}"
-    if options.hanging and options.prefill:
-        return "--hanging and --prefill are two measurements: run one at a time"
+    if sum(map(bool, (options.hanging, options.prefill, options.filtered))) > 1:
+        return "--hanging, --prefill and --filtered are different measurements: run one at a time"
+    if options.filtered and not has_facts(options.payload):
+        return "--filtered: the filters ask about fields that need a larger --payload"
     return None
 
 
@@ -119,6 +122,12 @@ def _add_receivers(group: argparse._ArgumentGroup) -> None:
         default=0,
         help="receivers that never answer, beside the healthy ones; measured with and without, at --rate "
         f"(then {_PACED_RATE_WITH_HANGING:.0f} unless given)",
+    )
+    group.add_argument(
+        "--filtered",
+        type=_count(0),
+        default=0,
+        help="further destinations of each tenant whose filter keeps every event from them; measured with and without",
     )
     group.add_argument(
         "--same-tenant", action="store_true", help="all receivers belong to one tenant, each with a topic of its own"

@@ -18,7 +18,7 @@ from waypost.core.model import Delivery, Destination, Event, Outcome
 from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow import clock
-from waypost.service import vault_of
+from waypost.parts import vault_of
 from waypost.store.base import Publication, Result, Store
 from waypost.store.sqlite import SqliteStore
 

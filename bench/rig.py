@@ -18,7 +18,7 @@ from bench.figures import Spread, spread
 from bench.layout import Layout
 from bench.load import LoadPlan, LoadResult, Phase
 from bench.options import Options
-from bench.servers import API_KEY, Server, ServerFailed, Subscriber
+from bench.servers import API_KEY, Server, ServerFailed
 from bench.sink import SinkPlan
 from bench.worker import Worker
 
@@ -90,8 +90,7 @@ class Rig:
 
     def _subscribe(self, ports: Sequence[int]) -> None:
         if self._server is not None:
-            pairs = zip(self._layout.receivers, sink.urls(ports), strict=True)
-            self._server.subscribe([Subscriber(target, url) for (target, _), url in pairs])
+            self._server.subscribe(self._layout.subscribers(sink.urls(ports)))
 
     def phase(self, count: int, *, rate: float = 0.0) -> Measurement:
         """Publish `count` events, wait until every one is delivered and recorded, and say what it took."""

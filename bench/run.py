@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from bench import measure, options, report
 from bench.measure import Run, Variant
@@ -63,6 +64,10 @@ def _variants(chosen: Options, directory: Path) -> Iterator[Variant]:
         yield _waypost(chosen, "none hanging")
         yield _waypost(chosen, f"{chosen.hanging} hanging", hanging=chosen.hanging)
         return
+    if chosen.filtered:
+        yield _waypost(chosen, "none filtered")
+        yield _waypost(chosen, f"{chosen.filtered} filtered", filtered=chosen.filtered)
+        return
     if chosen.prefill:
         for count in chosen.prefill:
             yield _waypost(chosen, f"{count:,} stored", prefilled=_prefilled(chosen, count, directory))
@@ -78,8 +83,8 @@ def _variants(chosen: Options, directory: Path) -> Iterator[Variant]:
         yield rig
 
 
-def _waypost(chosen: Options, name: str, *, hanging: int = 0, prefilled: Path | None = None) -> Variant:
-    return Variant(name=name, kind="waypost", python=chosen.python, hanging=hanging, prefilled=prefilled)
+def _waypost(chosen: Options, name: str, **more: Any) -> Variant:
+    return Variant(name=name, kind="waypost", python=chosen.python, **more)
 
 
 def _prefilled(chosen: Options, count: int, directory: Path) -> Path:

@@ -34,10 +34,11 @@ class ServerFailed(Exception):
 
 
 class Subscriber(Struct, frozen=True):
-    """A destination to create: the receiver's URL, and whose events of which topic it gets."""
+    """A destination to create: the receiver's URL, whose events of which topic it gets, and its filter."""
 
     target: Target
     url: str
+    filter: dict[str, Any] | None = None
 
 
 class Server(Protocol):
@@ -145,7 +146,8 @@ class WaypostServer:
             if not self._client.ensure_tenant(tenant):
                 self._remove_destinations(tenant)
         for subscriber in subscribers:
-            self._client.add_webhook(subscriber.target.tenant, subscriber.url, [subscriber.target.topic])
+            target = subscriber.target
+            self._client.add_webhook(target.tenant, subscriber.url, [target.topic], filter=subscriber.filter)
 
     def recorded(self) -> int | None:
         status, text = self._client.exchange("GET", "/metrics")

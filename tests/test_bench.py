@@ -15,6 +15,9 @@ from bench import figures, options, proc
 from bench.events import SMALLEST_PAYLOAD, Requests, Target, data_parts, key, marker, number_after
 from bench.layout import layout
 
+from tests.store.builders import event
+from waypost.core.filters import Document, compile_filter
+
 ROOT = Path(__file__).parent.parent
 SMALL = ["--runs", "1", "--events", "200", "--warmup", "20", "--paced-events", "50", "--connections", "8"]
 
@@ -133,6 +136,17 @@ class TestLayout:
         assert {target.tenant for target in found.targets} == {"bench"}
         assert len({target.topic for target in found.targets}) == 3
 
+    def test_filtered_destinations_come_on_top_and_their_filter_never_passes(self) -> None:
+        found = layout(options.parse(["--tenants", "2"]), 0, filtered=3)
+        subscribers = found.subscribers(["http://r0", "http://r1"])
+        before, after = data_parts(512)
+        seen = Document(event(data=before + key("ab12", 7) + after))
+
+        tenants = [each.target.tenant for each in subscribers]
+        assert tenants == ["bench-0", "bench-1", *["bench-0"] * 3, *["bench-1"] * 3]
+        passed = [compile_filter(each.filter or {}).passes(seen) for each in subscribers]
+        assert passed == [True, True] + [False] * 6
+
 
 class TestOptions:
     @pytest.mark.parametrize(
@@ -144,7 +158,8 @@ class TestOptions:
             (["--slow", "2"], "--slow: there are only 1 receivers"),
             (["--set", "PORT=1"], "--set and --against take WAYPOST_NAME=VALUE"),
             (["--same-tenant", "--destinations", "2"], "--same-tenant"),
-            (["--hanging", "1", "--prefill", "5"], "--hanging and --prefill"),
+            (["--hanging", "1", "--prefill", "5"], "--hanging, --prefill and --filtered"),
+            (["--filtered", "1", "--payload", "100"], "--filtered: the filters ask about fields"),
         ],
     )
     def test_wrong_ones_are_named(
@@ -191,6 +206,13 @@ class TestRunning:
 
         assert done.returncode == 0, done.stderr
         assert "1 hanging : none hanging" in done.stdout
+
+    @pytest.mark.slow
+    def test_destinations_that_a_filter_keeps_events_from(self) -> None:
+        done = measure(*SMALL, "--filtered", "3")
+
+        assert done.returncode == 0, done.stderr
+        assert "3 filtered : none filtered" in done.stdout
 
     @pytest.mark.slow
     def test_what_is_missing_is_said_and_fails(self) -> None:

@@ -9,46 +9,47 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from ipaddress import ip_network
 from typing import Any
 
 import uvicorn
-from pydantic import SecretStr
 
 from waypost.api.app import create_app
 from waypost.api.backend import Backend
 from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
-from waypost.connect.connector import Tools
 from waypost.connect.registry import Channels, Registry
 from waypost.connect.relay import channel_types
-from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
 from waypost.core.errors import Forbidden, SettingsError
-from waypost.core.filters import FilterLimits
-from waypost.core.retry import RetryPolicy
-from waypost.flow import clock, textmaps
+from waypost.flow import clock
 from waypost.flow.access import Access, Admin
 from waypost.flow.aftermath import Aftermath
 from waypost.flow.alerting import Alerting
 from waypost.flow.attempt import Attempts
 from waypost.flow.catalogue import Catalogue
-from waypost.flow.deliver import Bounds, Dispatcher
+from waypost.flow.deliver import Dispatcher
 from waypost.flow.directory import Directory
 from waypost.flow.manage import Manager
 from waypost.flow.notices import Writer
-from waypost.flow.notify import Effort, Notifier, Senders
+from waypost.flow.notify import Notifier, Senders
 from waypost.flow.probe import Prober
 from waypost.flow.publish import Publisher
 from waypost.flow.replay import Replayer
 from waypost.flow.trouble import Trouble
-from waypost.net.exchange import HttpSettings
-from waypost.net.guard import AddressGuard
-from waypost.net.http import HttpClient
-from waypost.net.resolve import GuardedResolver, SystemResolver
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
+from waypost.observe.telemetry import telemetry_of
+from waypost.parts import (
+    alert_rules_of,
+    bounds_of,
+    effort_of,
+    filter_limits_of,
+    metadata_limits_of,
+    retry_policy_of,
+    telemetry_options_of,
+    tools_of,
+    vault_of,
+)
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
-from waypost.store.vault import Vault, key_beside, parse_key
 
 _SWITCH_INTERVAL = 0.001
 
@@ -60,7 +61,10 @@ class Service:
         self.settings = settings
         self.registry = Registry.discover()
         channels = channel_types(Channels.discover(), self.registry)
-        self.metrics: Metrics = PrometheusMetrics(channel_types=channels) if settings.metrics else NullMetrics()
+        counted = settings.metrics or settings.otel_endpoint is not None
+        self.metrics: Metrics = PrometheusMetrics(channel_types=channels) if counted else NullMetrics()
+        self.telemetry = telemetry_of(telemetry_options_of(settings), journal, self.metrics)
+        tracer, journal = self.telemetry.tracer, self.telemetry.journal
         self.trouble = Trouble(self.metrics)
         vault, rules = vault_of(settings), alert_rules_of(settings)
         sequence = clock.Sequence()
@@ -91,6 +95,7 @@ class Service:
             policy=retry_policy_of(settings),
             sequence=sequence,
             timeout=settings.delivery_timeout,
+            tracer=tracer,
         )
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self._changed)
         self.dispatcher = Dispatcher(
@@ -150,6 +155,7 @@ class Service:
                 metadata=metadata_limits_of(settings),
             ),
             refused=self.metrics.refused,
+            tracer=tracer,
         )
         self._publish_paths = self._publish.paths
         self._management = create_app(
@@ -182,6 +188,7 @@ class Service:
     async def running(self) -> AsyncIterator[Service]:
         """Started, and at the end closed in the order in which nothing is lost."""
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self.telemetry.close)
             await self.store.open()
             stack.push_async_callback(self.store.close)
             await self.tools.http.start()
@@ -214,150 +221,6 @@ class Service:
     def _authorise_admin(self, authorization: bytes | None) -> None:
         if not isinstance(self.access.identify(authorization), Admin):
             raise Forbidden("publishing needs an admin key")
-
-
-def filter_limits_of(settings: Settings) -> FilterLimits:
-    return FilterLimits(**{name: getattr(settings, f"filter_{name}") for name in FilterLimits.__struct_fields__})
-
-
-def metadata_limits_of(settings: Settings) -> textmaps.Limits:
-    return textmaps.Limits(
-        entries=settings.metadata_max_entries,
-        key_length=settings.metadata_max_key_length,
-        value_length=settings.metadata_max_value_length,
-    )
-
-
-def vault_of(settings: Settings) -> Vault:
-    """The vault with the settings' keys, or with the key file beside the database. Raises SettingsError."""
-    first = settings.encryption_key
-    current = parse_key(first.get_secret_value()) if first else key_beside(settings.sqlite_path)
-    return Vault([current, *(parse_key(key.get_secret_value()) for key in settings.encryption_old_keys)])
-
-
-def retry_policy_of(settings: Settings) -> RetryPolicy:
-    return RetryPolicy(
-        limit=settings.retry_limit,
-        base_seconds=settings.retry_base,
-        factor=settings.retry_factor,
-        max_wait_seconds=settings.retry_max_wait,
-        jitter=settings.retry_jitter,
-        schedule=settings.retry_schedule,
-        retry_on=settings.retry_on,
-        retry_codes=settings.retry_codes,
-        no_retry_codes=settings.no_retry_codes,
-    )
-
-
-def alert_rules_of(settings: Settings) -> tuple[Rule, ...]:
-    """The rules that hold where none is stored; a number of 0 leaves a rule out."""
-    limits = {
-        Kind.CONSECUTIVE_FAILURES: Thresholds(
-            count=settings.alert_consecutive_failures, steps=settings.alert_failure_steps
-        ),
-        Kind.FAILURE_RATE: Thresholds(
-            percent=settings.alert_failure_rate,
-            min_count=settings.alert_failure_rate_min_count,
-            window_seconds=settings.alert_failure_rate_window,
-        ),
-        Kind.EXHAUSTED_RETRIES: Thresholds(window_seconds=settings.alert_exhausted_window),
-        Kind.DESTINATION_DISABLED: Thresholds(),
-        Kind.RECOVERED: Thresholds(),
-        Kind.BACKLOG_AGE: Thresholds(age_seconds=settings.alert_backlog_age),
-        Kind.STORE_TROUBLE: Thresholds(age_seconds=settings.alert_store_trouble_after),
-        Kind.AUTO_DISABLE: Thresholds(
-            count=settings.auto_disable_failures,
-            failing_seconds=settings.auto_disable_after,
-            all_of=not settings.auto_disable_any,
-            codes=settings.auto_disable_codes,
-            probe_after_seconds=settings.auto_disable_probe_after,
-        ),
-    }
-    off = {
-        Kind.CONSECUTIVE_FAILURES: not settings.alert_consecutive_failures,
-        Kind.FAILURE_RATE: not settings.alert_failure_rate,
-        Kind.EXHAUSTED_RETRIES: not settings.alert_exhausted_window,
-        Kind.BACKLOG_AGE: not settings.alert_backlog_age,
-        Kind.AUTO_DISABLE: not settings.auto_disable,
-    }
-    return tuple(
-        Rule(no=0, id=kind.value, kind=kind, thresholds=thresholds, severity=DEFAULT_SEVERITY[kind])
-        for kind, thresholds in limits.items()
-        if not off.get(kind)
-    )
-
-
-def effort_of(settings: Settings) -> Effort:
-    policy = RetryPolicy(
-        limit=settings.alert_retry_limit,
-        base_seconds=settings.alert_retry_base,
-        factor=2.0,
-        max_wait_seconds=settings.alert_retry_max_wait,
-    )
-    return Effort(policy=policy, timeout=settings.alert_timeout)
-
-
-def bounds_of(settings: Settings) -> Bounds:
-    return Bounds(
-        concurrency=settings.delivery_concurrency,
-        concurrency_per_destination=settings.delivery_concurrency_per_destination,
-        concurrency_per_tenant=settings.delivery_concurrency_per_tenant,
-        queue=settings.delivery_queue,
-        queue_per_destination=settings.delivery_queue_per_destination,
-        lease=settings.delivery_lease,
-        sweep_interval=settings.sweep_interval,
-        shutdown=settings.shutdown_timeout,
-    )
-
-
-def tools_of(settings: Settings) -> Tools:
-    networks = [ip_network(network) for network in settings.webhook_allowed_networks]
-    guard = AddressGuard(networks, enabled=settings.webhook_address_guard)
-    resolver = GuardedResolver(SystemResolver(timeout=settings.dns_timeout), guard, ttl=settings.dns_ttl)
-    http = HttpSettings(
-        connect_timeout=settings.webhook_connect_timeout,
-        first_byte_timeout=settings.webhook_timeout,
-        total_timeout=settings.webhook_timeout,
-        body_cap=settings.webhook_response_max_bytes,
-        user_agent=settings.webhook_user_agent,
-        http2=settings.webhook_http2,
-        proxy=settings.webhook_proxy.get_secret_value() if settings.webhook_proxy else None,
-        pool_size=settings.webhook_keep_alive,
-        ca_bundle=str(settings.webhook_ca_file) if settings.webhook_ca_file else None,
-    )
-    return Tools(
-        http=HttpClient(http, resolver, guard), guard=guard, resolver=resolver, options=destination_options(settings)
-    )
-
-
-_WEBHOOK_OPTIONS = (
-    "webhook_mode",
-    "webhook_header_prefix",
-    "webhook_headers_omit",
-    "webhook_headers_rename",
-    "webhook_signature_content",
-    "webhook_signature_header",
-    "webhook_signature_algorithm",
-    "webhook_signature_encoding",
-    "webhook_private_key",
-    "webhook_secret_overlap",
-    "webhook_allow_http",
-)
-
-
-def destination_options(settings: Settings) -> dict[str, Any]:
-    """What destination types may know of the settings, by `<type>_<name>`; what is not set is left to the type."""
-    chosen = {name: getattr(settings, name) for name in _WEBHOOK_OPTIONS}
-    plain = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in chosen.items()
-    }
-    plain["email_server"] = settings.smtp_url.get_secret_value() if settings.smtp_url else None
-    plain["email_from"] = settings.smtp_from
-    return (
-        settings.destination_options
-        | settings.alert_options
-        | {name: value for name, value in plain.items() if value is not None}
-    )
 
 
 class _Server(uvicorn.Server):

@@ -55,6 +55,7 @@ Csv = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_csv)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 _YEAR = 31_536_000
 Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
+SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_pairs)]
 Count = Annotated[int, Field(gt=0)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 
@@ -93,7 +94,8 @@ class Settings(BaseSettings):
         (), description="The topic catalogue (csv); empty = any."
     )
     topic_validation: Literal["off", "warn", "enforce"] = Field(
-        "off", description="Data that does not fit its topic's JSON Schema: `warn` logs and counts it, `enforce` refuses it."
+        "off",
+        description="Data that does not fit its topic's JSON Schema: `warn` logs and counts it, `enforce` refuses it.",
     )
     publish_max_bytes: Count = Field(1_048_576, description="Largest publish request, and largest event in a batch.")
     publish_batch_max_events: Count = Field(1_000, description="Most events in one batch.")
@@ -180,6 +182,7 @@ class Settings(BaseSettings):
     webhook_connect_timeout: Seconds = Field(5.0, description="Longest wait for a connection, TLS included.")
     webhook_timeout: Seconds = Field(30.0, description="Longest attempt as a whole.")
     webhook_response_max_bytes: Count = Field(16_384, description="How much of a response body is kept.")
+    webhook_traceparent: bool = Field(False, description="Send `traceparent`, so that a receiver can join the trace.")
     webhook_http2: bool = Field(True, description="Offer HTTP/2 to https receivers.")
     webhook_user_agent: str = Field("waypost", min_length=1, description="User-Agent of webhooks.")
     webhook_keep_alive: Count = Field(1_000, description="Most idle connections kept open.")
@@ -241,6 +244,15 @@ class Settings(BaseSettings):
     )
     log_events: bool = Field(True, description="One line per publish and one per attempt.")
     metrics: bool = Field(True, description="Serve `/metrics`, open to whoever reaches the port.")
+    otel_endpoint: str | None = Field(
+        None, pattern=r"^https?://", description="An OTLP/HTTP collector (`http://127.0.0.1:4318`); none = off."
+    )
+    otel_headers: SecretPairs = Field({}, description="Headers for the collector (csv of `name=value`).")
+    otel_service_name: str = Field("waypost", min_length=1, description="How Waypost is called there.")
+    otel_traces: bool = Field(True, description="Export traces.")
+    otel_metrics: bool = Field(True, description="Export metrics.")
+    otel_logs: bool = Field(True, description="Export what is logged.")
+    otel_sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of the traces begun here that are exported.")
 
     @model_validator(mode="after")
     def _leases_outlast_attempts(self) -> Self:
@@ -292,6 +304,8 @@ def effective(settings: Settings) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "********"
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [_shown(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -20,14 +20,14 @@ from waypost.core.alerts import Channel
 from waypost.core.model import SECOND, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.access import Access
-from waypost.flow.catalogue import Catalogue
 from waypost.flow.alerting import Alerting
+from waypost.flow.catalogue import Catalogue
 from waypost.flow.manage import Manager
 from waypost.flow.notices import Writer
 from waypost.flow.notify import Senders
 from waypost.flow.probe import Prober
 from waypost.flow.replay import Replayer
-from waypost.service import alert_rules_of
+from waypost.parts import alert_rules_of
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
 

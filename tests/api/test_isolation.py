@@ -34,6 +34,8 @@ ADMIN_ONLY = {
     ("GET", f"{API}/api-keys"),
     ("POST", f"{API}/api-keys"),
     ("DELETE", f"{API}/api-keys/{{key_id}}"),
+    ("PUT", f"{API}/topics/{{name}}"),
+    ("DELETE", f"{API}/topics/{{name}}"),
 }
 
 _HOME = f"{API}/tenants/{{tenant_id}}/destinations"
@@ -69,6 +71,9 @@ OWN_ONE = {
 
 FOR_ALL = {
     ("GET", f"{API}/topics"),
+    ("GET", f"{API}/topics/{{name}}"),
+    ("POST", f"{API}/filters/test"),
+    ("POST", f"{API}/filters/convert"),
     ("GET", f"{API}/destination-types"),
     ("GET", f"{API}/destination-types/{{type}}"),
 }
@@ -79,7 +84,8 @@ GUARDED = ADMIN_ONLY | IN_A_TENANT | OWN_ONLY | OWN_ONE | FOR_ALL
 
 def routes_of(app: FastAPI) -> set[tuple[str, str]]:
     contexts = iter_route_contexts(app.routes)
-    return {(method, str(context.path)) for context in contexts for method in context.methods or ()}
+    described = ((str(context.path).replace(":path}", "}"), context.methods or ()) for context in contexts)
+    return {(method, path) for path, methods in described for method in methods}
 
 
 class Filled:
@@ -91,6 +97,7 @@ class Filled:
 
     async def fill(self) -> None:
         to = await self.world.destination(id="ours")
+        await self.world.catalogue.put("rapidoc-min.js", {})
         event = await self.world.event(to, id="our-event")
         attempt = await self.world.attempt(event, to)
         key = await self.world.access.add_key("ours")
@@ -110,6 +117,8 @@ class Filled:
             "/retry": {"event_id": "our-event", "destination_id": "ours"},
             "/api-keys": {"name": "another"},
             "/destinations": letterbox(),
+            "/filters/test": {"filter": {}, "last": 10, "tenant_id": "acme"},
+            "/filters/convert": {"filter": {}, "to": "shopify"},
         }
         body: dict[str, Any] = next((body for end, body in bodies.items() if path.endswith(end)), {})
         options: dict[str, Any] = {} if method in {"GET", "DELETE"} else {"json": body}

@@ -90,7 +90,7 @@ class Town:
             world.store,
             types,
             tools,
-            topics=(),
+            topics=lambda: (),
             max_destinations=20,
             changed=self.dispatcher.changed,
             now=clock.now,

@@ -16,6 +16,8 @@ from tests.flow.house import FAST, House, Receivers
 from waypost.api.publish import Limits, PublishEndpoint
 from waypost.core.errors import Unauthorized, Unavailable
 from waypost.core.model import DeliveryState
+from waypost.flow import clock
+from waypost.flow.catalogue import Catalogue
 from waypost.flow.deliver import Bounds
 from waypost.store.base import EventQuery, Page
 
@@ -37,11 +39,13 @@ class World:
     def __init__(self, house: House, catalogue: frozenset[str]) -> None:
         self.house = house
         self.refused = 0
+        self.topics = Catalogue(house.store, now=clock.now, validation="enforce")
         endpoint = PublishEndpoint(
             house.publisher,
             authorise=authorise,
             next_seq=house.sequence.next,
-            catalogue=lambda: catalogue,
+            catalogue=lambda: catalogue or self.topics.known,
+            check=self.topics.check,
             limits=Limits(event_bytes=1000, batch_events=5, batch_bytes=3000),
             refused=self._count,
         )
@@ -69,6 +73,18 @@ async def world(tmp_path: Path, catalogue: frozenset[str]) -> AsyncIterator[Worl
     await house.start()
     yield World(house, catalogue)
     await house.close()
+
+
+async def test_data_that_does_not_fit_its_topic_is_refused(world: World) -> None:
+    await world.topics.put("order", {"schema": {"properties": {"n": {"type": "integer"}}}})
+    good = {"tenant_id": "acme", "topic": "order", "data": {"n": 1}}
+    assert (await world.publish(good)).status_code == 202
+    answer = await world.publish(good | {"data": {"n": "1"}})
+    assert (answer.status_code, answer.json()["data"]) == (422, ['data: it is not of type "integer" (at /n)'])
+    batch = await world.publish({"events": [good, good | {"data": {"n": 1.5}}]}, BATCH)
+    assert (batch.status_code, batch.json()["data"]) == (422, ['events[1].data: it is not of type "integer" (at /n)'])
+    assert (await world.publish(good | {"topic": "other"})).json()["data"] == ["topic is invalid"]
+    assert len(await world.stored()) == 1
 
 
 async def test_accepts_and_says_who_gets_it(world: World) -> None:

@@ -88,7 +88,8 @@ def test_destinations_are_told_apart_by_type(document: dict[str, Any]) -> None:
         }
         assert [item["$ref"] for item in schemas[union]["oneOf"]] == list(mapping.values())
     create = schemas["DestinationCreatePigeon"]
-    assert create["required"] == ["type", "topics", "config", "credentials"]
+    assert create["required"] == ["type", "config", "credentials"]
+    assert create["anyOf"] == [{"required": ["topics"]}, {"required": ["subscriptions"]}]
     assert create["properties"]["config"]["required"] == ["loft"]
     fields = schemas["DestinationCreateLetterbox"]["properties"]["config"]["properties"]
     assert fields["address"]["minLength"] == 3

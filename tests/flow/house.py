@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
-from tests.store.builders import destination
+from tests.store.builders import OPERATOR, destination
+from waypost.connect.channel import ChannelConnection, ChannelType, Notice
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.registry import Registry
+from waypost.core.alerts import Channel, Rule
 from waypost.core.model import DeliveryState, Destination, Event
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
+from waypost.flow.aftermath import Aftermath
 from waypost.flow.attempt import Attempts
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
+from waypost.flow.notices import Writer
+from waypost.flow.notify import Effort, Notifier, Senders
 from waypost.flow.publish import Publisher
 from waypost.flow.replay import Replayer
+from waypost.flow.trouble import Trouble
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpSettings
 from waypost.net.resolve import SystemResolver
 from waypost.observe.logs import Journal, NullJournal
 from waypost.observe.metrics import PrometheusMetrics
 from waypost.observe.telemetry import Options, telemetry_of
+from waypost.store.alerting import Entry
 from waypost.store.base import AttemptQuery, Page, StoredAttempt
 from waypost.store.sqlite import SqliteStore
 from waypost.store.vault import Vault
@@ -79,6 +86,46 @@ def scripted(receivers: Receivers) -> type[DestinationType]:
     return Scripted
 
 
+class Pagers:
+    """What the alert channels were told, and how they behave: by channel name, else everything is taken."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Notice]] = []
+        self.behaviour: dict[str, Callable[[Notice], Any]] = {}
+
+    def topics(self, of: str) -> list[str]:
+        return [notice.topic for name, notice in self.seen if name == of]
+
+
+def pager_type(pagers: Pagers) -> type[ChannelType]:
+    class PagerConnection:
+        def __init__(self, channel: Channel) -> None:
+            self._name = channel.name
+
+        async def send(self, notice: Notice) -> Receipt:
+            pagers.seen.append((self._name, notice))
+            behave = pagers.behaviour.get(self._name)
+            came = None if behave is None else behave(notice)
+            if asyncio.iscoroutine(came):
+                await came
+            return Receipt(code="ok")
+
+        async def close(self) -> None:
+            pass
+
+    class Pager(ChannelType):
+        type = "pager"
+        label = description = icon = instructions = "scripted"
+
+        def target(self, config: dict[str, str], credentials: dict[str, str]) -> str:
+            return "a pager"
+
+        async def connect(self, channel: Channel, tools: Tools) -> ChannelConnection:
+            return PagerConnection(channel)
+
+    return Pager
+
+
 class House:
     def __init__(
         self,
@@ -89,6 +136,8 @@ class House:
         attempt_timeout: float = 30.0,
         otel: Options | None = None,
         journal: Journal | None = None,
+        rules: Sequence[Rule] = (),
+        effort: Effort | None = None,
     ) -> None:
         guard, resolver = AddressGuard(), SystemResolver()
         tools = Tools(http=HttpClient(HttpSettings(), resolver, guard), guard=guard, resolver=resolver, options={})
@@ -97,8 +146,15 @@ class House:
         self.metrics = PrometheusMetrics()
         self.telemetry = telemetry_of(otel or Options(), journal or NullJournal(), self.metrics)
         self.tracer, journal = self.telemetry.tracer, self.telemetry.journal
+        self.trouble = Trouble(self.metrics)
         self.store = SqliteStore(
-            folder / "waypost.db", Vault([bytes(32)]), clock=clock.now, next_seq=clock.Sequence().next
+            folder / "waypost.db",
+            Vault([bytes(32)]),
+            clock=clock.now,
+            next_seq=clock.Sequence().next,
+            rules=rules,
+            busy_timeout=0.05,
+            observer=self.trouble,
         )
         registry = Registry(iter([scripted(receivers)]))
         attempts = Attempts(
@@ -109,7 +165,14 @@ class House:
             timeout=attempt_timeout,
             tracer=self.tracer,
         )
-        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds)
+        self.pagers = Pagers()
+        effort = effort or Effort(look_interval=0.05, shutdown=0.2)
+        writer = Writer(registry)
+        senders = Senders({"pager": pager_type(self.pagers)()}, tools, timeout=effort.timeout)
+        self.notifier = Notifier(self.store, senders, writer, self.metrics, effort=effort)
+        self.trouble.attach(self.store, senders, writer, tuple(rules))
+        aftermath = Aftermath(self.store, self.notifier, self.metrics, self.changed)
+        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds, listener=aftermath)
         self.directory = Directory(self.store)
         self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal, self.tracer)
         self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring)
@@ -117,10 +180,18 @@ class House:
     async def start(self) -> None:
         await self.store.open()
         await self.store.put_tenant("acme", None, now=clock.now())
+        await self.trouble.start()
+        await self.notifier.start()
         await self.dispatcher.start()
+
+    def changed(self, tenant_id: str) -> None:
+        self.directory.forget(tenant_id)
+        self.dispatcher.changed(tenant_id)
 
     async def close(self) -> None:
         await self.dispatcher.close()
+        await self.notifier.close()
+        await self.trouble.close()
         await self.store.close()
         await asyncio.to_thread(self.telemetry.close)
 
@@ -130,11 +201,34 @@ class House:
         self.directory.forget(tenant)
         return added
 
+    async def add_channel(self, name: str = "ops", **changes: Any) -> Channel:
+        plain = Channel(
+            no=0,
+            id=f"chn_{name}",
+            owner=None,
+            type="pager",
+            name=name,
+            config={},
+            credentials={},
+            created_at=clock.now(),
+            updated_at=clock.now(),
+        )
+        entry = Entry(actor=OPERATOR, action="alert_channel.create", tenant_id=None, subject=name)
+        added = await self.store.alerting.add_channel(structs.replace(plain, **changes), entry, limit=100)
+        await self.trouble.learn()
+        return added
+
+    async def told(self, count: int, of: str = "ops") -> list[str]:
+        """The topics that a channel was told, once they are that many."""
+        async with asyncio.timeout(10):
+            while len(self.pagers.topics(of)) < count:
+                await asyncio.sleep(0.005)
+        return self.pagers.topics(of)
+
     async def change(self, old: Destination, **changes: Any) -> Destination:
         changed = await self.store.replace_destination(structs.replace(old, **changes))
         assert changed is not None
-        self.directory.forget(old.tenant_id)
-        self.dispatcher.changed(old.tenant_id)
+        self.changed(old.tenant_id)
         return changed
 
     async def publish(self, tenant: str = "acme", **changes: Any) -> Event:

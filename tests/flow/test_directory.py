@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.builders import NOW, destination, event
 from waypost.core.filters import FilterLimits
-from waypost.core.model import Destination
+from waypost.core.model import Destination, Subscription
 from waypost.core.routing import route
 from waypost.flow.clock import Sequence
 from waypost.flow.directory import Directory
@@ -62,6 +62,39 @@ async def test_unknown_tenants_take_no_room(store: SqliteStore) -> None:
     for name in ("unknown", "a", "b", "c"):
         await directory.routes(name)
     assert [name for name in ("unknown", "a", "b", "c") if directory.known(name)] == ["b", "c"]
+
+
+async def test_several_subscriptions_are_asked_one_after_the_other(store: SqliteStore) -> None:
+    several = (
+        Subscription(topics=("order.*",), filter={"data": {"n": 1}}),
+        Subscription(topics=("user.*",)),
+        Subscription(topics=("order.paid", "order.sent"), filter={"data": {"n": 2}}),
+    )
+    to = destination(topics=("order.*", "order.paid", "order.sent", "user.*"), subscriptions=several)
+    await store.add_destination(to, limit=9)
+    routes = await Directory(store).routes("acme")
+
+    def skipped(topic: str, data: bytes) -> list[tuple[str, str | None]]:
+        return [(skip.reason, skip.detail) for skip in route(event(topic=topic, data=data), routes).skipped]
+
+    assert skipped("user.created", b"{}") == []
+    assert skipped("order.created", b'{"n": 1}') == []
+    assert skipped("order.paid", b'{"n": 2}') == []
+    assert skipped("invoice.paid", b'{"n": 2}') == [("topic", None)]
+    assert skipped("order.created", b'{"n": 2}') == [
+        ("filter", "subscriptions.0: Does not pass: data.n does not equal 1 (it is 2).")
+    ]
+    ((reason, detail),) = skipped("order.sent", b'{"n": 3}')
+    one, other = (f"Does not pass: data.n does not equal {wanted} (it is 3)." for wanted in (1, 2))
+    assert (reason, detail) == ("filter", f"subscriptions.0: {one} subscriptions.2: {other}")
+
+
+async def test_the_reasons_of_many_subscriptions_are_cut(store: SqliteStore) -> None:
+    several = tuple(Subscription(topics=("*",), filter={"data": {"n": number}}) for number in range(5))
+    await store.add_destination(destination(subscriptions=several), limit=9)
+    (skip,) = route(event(), await Directory(store).routes("acme")).skipped
+    assert skip.detail is not None
+    assert skip.detail.endswith("subscriptions.2: Does not pass: data.n is missing. And 2 more.")
 
 
 async def test_a_filter_beyond_todays_limits_lets_nothing_pass_and_says_so(store: SqliteStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from waypost.core.errors import BadRequest, NotFound
-from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event
+from waypost.core.model import SECOND, SYSTEM, Delivery, DeliveryState, Destination, Event, Subscription, Topic
 from waypost.core.retry import RetryOverrides, RetryPolicy
 from waypost.core.routing import Skip
+from waypost.store.alerting import Entry, EntryQuery
 from waypost.store.base import (
     Accepted,
     ApiKey,
@@ -338,12 +340,16 @@ class TestDestinations:
     async def test_comes_back_as_it_was_stored(self, store: Store) -> None:
         new = await add(
             store,
-            filter={"data": {"amount": {"$gte": 10}}},
+            filter={"data": {"amount": {"$gte": 10.5, "$lt": Decimal("12345678901234567890.5"), "$neq": 2**70}}},
             delivery_metadata={"app": "x"},
             metadata={"team": "y"},
             retry_policy=RetryOverrides(limit=3, schedule=(1.0, 2.0)),
             disabled_at=NOW,
             topics=("user.*", "order.created"),
+            subscriptions=(
+                Subscription(topics=("user.*",)),
+                Subscription(topics=("order.created",), filter={"data": {"a": Decimal("0.10000000000000000001")}}),
+            ),
         )
         assert await store.destination("acme", new.id) == new
         assert await store.destination_by_no(new.no) == new
@@ -478,6 +484,46 @@ class TestLists:
         rest = await store.tenants(Page(limit=3, direction=Direction.ASC, after=(NOW, "b")))
         assert [found.tenant.id for found in rest.items] == ["c"]
         assert (rest.has_prev, rest.has_next) == (True, False)
+
+
+class TestTopics:
+    async def test_put_adds_then_replaces(self, store: Store) -> None:
+        first = Topic(
+            name="order/paid",
+            description="Paid",
+            schema={"properties": {"n": {"maximum": Decimal("0.1234567890123456789"), "minimum": 0.5}}},
+            example={"n": Decimal("0.10000000000000000001")},
+            deprecated=True,
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        assert await store.put_topic(first)
+        assert await store.topics() == (first,)
+        second = Topic(name="order/paid", schema=False, created_at=NOW + 5, updated_at=NOW + 5)
+        assert not await store.put_topic(second)
+        assert await store.topics() == (structs.replace(second, created_at=NOW),)
+
+    async def test_are_listed_by_name(self, store: Store) -> None:
+        for name in ("b", "a", "C"):
+            await store.put_topic(Topic(name=name, created_at=NOW, updated_at=NOW))
+        assert [topic.name for topic in await store.topics()] == ["C", "a", "b"]
+
+    async def test_delete(self, store: Store) -> None:
+        await store.put_topic(Topic(name="a", created_at=NOW, updated_at=NOW))
+        assert await store.delete_topic("a")
+        assert not await store.delete_topic("a")
+        assert await store.topics() == ()
+
+    async def test_only_what_happened_is_in_the_audit_log(self, store: Store) -> None:
+        entry = Entry(actor=SYSTEM, action="topic.delete", tenant_id=None, subject="a")
+        await store.delete_topic("a", entry)
+        assert (await store.alerting.audit_log(EntryQuery(), EVERYTHING)).items == ()
+        await store.put_topic(
+            Topic(name="a", created_at=NOW, updated_at=NOW), structs.replace(entry, action="topic.put")
+        )
+        await store.delete_topic("a", entry)
+        log = (await store.alerting.audit_log(EntryQuery(), EVERYTHING)).items
+        assert [found.action for found in log] == ["topic.delete", "topic.put"]
 
 
 class TestApiKeys:

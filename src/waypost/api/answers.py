@@ -9,9 +9,10 @@ import msgspec
 from starlette.responses import Response
 
 JSON = "application/json"
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The value as JSON. A `msgspec.Raw` in it goes out byte for byte."""
-    return Response(msgspec.json.encode(value), status, {**_HEADERS, **(headers or {})}, JSON)
+    return Response(_encode(value), status, {**_HEADERS, **(headers or {})}, JSON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,9 @@ from starlette.requests import ClientDisconnect
 
 from waypost.api.auth import BackendOf
 from waypost.core.errors import BadRequest, Invalid, TooLarge
+from waypost.core.filters.values import plain
 
+_decoder = msgspec.json.Decoder(float_hook=lambda text: plain(Decimal(text)))
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -31,9 +34,12 @@ async def _bounded(request: Request, most: int) -> bytes:
 
 
 def parse(body: bytes) -> Any:
-    """The JSON value (RFC 8259, so no NaN and no lone surrogates). Raises Invalid."""
+    """The JSON value (RFC 8259, so no NaN and no lone surrogates). Raises Invalid.
+
+    A number that a float would change is a `decimal.Decimal`.
+    """
     try:
-        return msgspec.json.decode(body)
+        return _decoder.decode(body)
     except _NOT_JSON:
         raise Invalid(message="invalid JSON") from None
 
@@ -43,8 +49,16 @@ async def _optional(request: Request, backend: BackendOf) -> Any:
     return parse(body) if body.strip() else None
 
 
-async def _required(request: Request, backend: BackendOf) -> Any:
-    return parse(await _bounded(request, backend.settings.request_max_bytes))
+async def _raw(request: Request, backend: BackendOf) -> bytes:
+    return await _bounded(request, backend.settings.request_max_bytes)
+
+
+RawBody = Annotated[bytes, Depends(_raw)]
+"""The body as it came, for what must stay byte for byte."""
+
+
+async def _required(body: RawBody) -> Any:
+    return parse(body)
 
 
 Body = Annotated[Any, Depends(_required)]

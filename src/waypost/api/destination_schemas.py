@@ -10,7 +10,7 @@ from waypost.connect.connector import DestinationType
 from waypost.connect.fields import Field
 from waypost.connect.registry import Registry
 from waypost.core.topics import TOPIC_MAX_LENGTH
-from waypost.flow.draft import ID_PATTERN, MOST_PATTERNS
+from waypost.flow.draft import ID_PATTERN, MOST_PATTERNS, MOST_SUBSCRIPTIONS
 from waypost.flow.overrides import LARGEST_FACTOR, LONGEST_WAIT_SECONDS, MOST_CODES, MOST_RETRIES, SHORTEST_WAIT_SECONDS
 
 Schema = dict[str, Any]
@@ -58,6 +58,20 @@ _SHARED: dict[str, Schema] = {
     "FilterInput": {
         "description": "A filter; a text is short for a Shopify query.",
         "oneOf": [schema("Filter"), {"type": "string", "examples": ["variants.price:>=10.00"]}],
+    },
+    "Subscription": {
+        "description": "Events of these topics that pass the filter.",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["topics"],
+        "properties": {"topics": schema("Topics"), "filter": schema("FilterInput")},
+    },
+    "Subscriptions": {
+        "description": "Several subscriptions in place of `topics` and `filter`: an event is taken when any of them "
+        "takes it. Null removes them.",
+        "type": ["array", "null"],
+        "items": schema("Subscription"),
+        "maxItems": MOST_SUBSCRIPTIONS,
     },
     "RetryPolicy": {
         "description": "What this destination does differently from the server's retry policy.",
@@ -148,6 +162,11 @@ def _object_shown(own: dict[str, Schema]) -> Schema:
     optional = {
         "disabled": schema("Disabling"),
         "filter": schema("Filter"),
+        "subscriptions": {
+            "type": "array",
+            "items": schema("Subscription"),
+            "description": "Where there are several; `topics` is then the union of theirs.",
+        },
         "retry_policy": schema("RetryPolicy"),
         "target_url": {"type": "string", "description": "A link to it, where there is one."},
     }
@@ -161,13 +180,15 @@ def _create(kind: DestinationType) -> Schema:
     return {
         "type": "object",
         "title": kind.label,
-        "required": ["type", "topics", *required],
+        "required": ["type", *required],
+        "anyOf": [{"required": ["topics"]}, {"required": ["subscriptions"]}],
         "additionalProperties": False,
         "properties": {
             "id": {"type": "string", "pattern": f"^{ID_PATTERN}$", "description": "Your own id; made up if left out."},
             "type": {"type": "string", "const": kind.type},
             "topics": schema("Topics"),
             "filter": schema("FilterInput"),
+            "subscriptions": schema("Subscriptions"),
             "config": _values(kind.config_fields, _as_sent, with_required=True),
             "credentials": _values(kind.credential_fields, _as_sent, with_required=True),
             "delivery_metadata": {**_TEXT_MAP, "description": "Travels beside every event to this destination."},
@@ -188,6 +209,7 @@ def _update(kind: DestinationType) -> Schema:
             "type": {"type": "string", "const": kind.type, "description": "May be sent, may not change."},
             "topics": schema("Topics"),
             "filter": schema("FilterInput"),
+            "subscriptions": schema("Subscriptions"),
             "config": _values(kind.config_fields, _as_sent, nullable=True),
             "credentials": _values(kind.credential_fields, _as_sent, nullable=True),
             "delivery_metadata": _TEXT_MAP_PATCH,

@@ -170,6 +170,89 @@ class RetryRequest(_Model):
     ]
 
 
+class TopicPut(_Model):
+    """A topic as it shall be; what is left out is cleared."""
+
+    description: Annotated[str | None, Field(default=None, max_length=10_000, description="What it is about.")]
+    schema_: Annotated[
+        Json | bool | None,
+        Field(
+            default=None,
+            alias="schema",
+            description="JSON Schema of its events' data. It refers to nothing outside itself.",
+            examples=[{"type": "object", "required": ["order"]}],
+        ),
+    ]
+    example: Annotated[
+        Json | None, Field(default=None, description="Such data; it fits the schema.", examples=[{"order": 42}])
+    ]
+    deprecated: Annotated[
+        bool, Field(default=False, description="Whether publishers should stop to use it. It still works.")
+    ]
+
+
+class Topic(_Model):
+    """What events can be about."""
+
+    name: Annotated[str, _eg("The name.", "order.shipped")]
+    description: Annotated[str | None, _eg("What it is about.", "An order has left the warehouse.")]
+    schema_: Annotated[
+        Json | bool | None,
+        Field(alias="schema", description="JSON Schema of its events' data.", examples=[{"type": "object"}]),
+    ]
+    example: Annotated[Json | None, _eg("Such data.", {"order": 42})]
+    deprecated: Annotated[bool, Field(description="Whether publishers should stop to use it.")]
+    read_only: Annotated[bool, Field(description="Whether the server's settings name it: then it cannot be changed.")]
+    created_at: Annotated[
+        datetime | None, _eg("When it was added; null if only settings name it.", "2024-01-01T00:00:00Z")
+    ]
+    updated_at: Annotated[datetime | None, _eg("When it was last replaced.", "2024-01-01T00:00:00Z")]
+
+
+class SampleEvent(_Model):
+    """An event as far as filters see it."""
+
+    data: Annotated[Json, _eg("The payload.", {"order": 42})]
+    id: Annotated[str | None, Field(default=None, description="Its id; `sample_1` and so on for those that have none.")]
+    topic: Annotated[str | None, Field(default=None, description="Its topic.", examples=["order.shipped"])]
+    time: Annotated[datetime | None, Field(default=None, description="When it happened; now by default.")]
+    metadata: Annotated[TextMap | None, Field(default=None, description="What travels beside the data.")]
+
+
+class FilterTest(_Model):
+    """A filter with either `events`, or `last` for a tenant's own."""
+
+    filter: Annotated[Json, Field(description="The filter to try.")]
+    events: Annotated[
+        list[SampleEvent] | None, Field(default=None, description="The events to try it on; at most 100 by default.")
+    ]
+    last: Annotated[
+        int | None,
+        Field(
+            default=None, ge=1, description="Try it on so many of the tenant's newest events; at most 100 by default."
+        ),
+    ]
+    tenant_id: Annotated[
+        str | None,
+        Field(default=None, description="With `last`: whose events. Ignored with a token.", examples=["acme"]),
+    ]
+
+
+class FilterVerdict(_Model):
+    """What a filter decided about one event."""
+
+    id: Annotated[str, _eg("The event's id.", "evt_01h2xcejqtf2n")]
+    pass_: Annotated[bool, Field(alias="pass", description="Whether the event passes.")]
+    reason: Annotated[
+        str, _eg("The clause that decided.", 'Does not pass: data.price is not at least 10 (it is "9.99").')
+    ]
+
+
+class FilterConversion(_Model):
+    filter: Annotated[Json, Field(description="The filter to convert.")]
+    to: Annotated[Literal["hookdeck", "shopify", "eventbridge"], Field(description="The dialect to convert it to.")]
+
+
 class FieldOption(_Model):
     label: str
     value: str

@@ -54,6 +54,7 @@ _Mode = Literal["validation", "serialization"]
 _BODIES: tuple[type[BaseModel], ...] = (
     models.TenantUpsert,
     models.RetryRequest,
+    models.TopicPut,
     models.FilterTest,
     models.FilterConversion,
     models.ApiKeyCreate,
@@ -73,6 +74,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     models.EventPage,
     models.Attempt,
     models.AttemptPage,
+    models.Topic,
     models.FilterVerdict,
     models.DestinationTypeSchema,
     models.ApiKey,

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 from msgspec import Raw, Struct
 
+from waypost.api.decode import decode
 from waypost.api.errors import describe, headers_of
 from waypost.core import ids, times, topics
 from waypost.core.errors import BadRequest, Invalid, MethodNotAllowed, TooLarge, WaypostError
 from waypost.core.model import Event
 from waypost.flow import textmaps
+from waypost.observe.tracing import NullTracer, Tracer
 from waypost.store.base import Accepted
 
-T = TypeVar("T")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -70,7 +71,11 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class PublishEndpoint:
-    """Answers both routes. `authorise` raises Unauthorized or Forbidden for anything but an admin key."""
+    """Answers both routes.
+
+    `authorise` raises Unauthorized or Forbidden for anything but an admin key, `check` Invalid for an event whose data
+    is not what its topic's should be.
+    """
 
     def __init__(
         self,
@@ -81,13 +86,17 @@ class PublishEndpoint:
         catalogue: Callable[[], frozenset[str]],
         limits: Limits,
         refused: Callable[[], None],
+        check: Callable[[Event], None] = lambda _event: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._publisher = publisher
         self._authorise = authorise
         self._next_seq = next_seq
         self._catalogue = catalogue
+        self._check = check
         self._limits = limits
         self._refused = refused
+        self._caller = (tracer or NullTracer()).caller
         self._handlers = {"/api/v1/publish": self._publish, "/api/v1/publish/batch": self._publish_batch}
 
     @property
@@ -109,35 +118,36 @@ class PublishEndpoint:
 
     async def _publish(self, scope: Scope, receive: Receive) -> bytes:
         body = await _read(scope, receive, self._limits.event_bytes)
-        event = self._event(_decode(_one, body))
+        event = self._event(decode(_one, body), self._caller(scope["headers"]))
         return msgspec.json.encode(_response(event, await self._publisher.publish(event)))
 
     async def _publish_batch(self, scope: Scope, receive: Receive) -> bytes:
         body = await _read(scope, receive, self._limits.batch_bytes)
-        parts = _decode(_batch, body).events if body.lstrip().startswith(b"{") else _decode(_list, body)
+        parts = decode(_batch, body).events if body.lstrip().startswith(b"{") else decode(_list, body)
         if not 0 < len(parts) <= self._limits.batch_events:
             raise Invalid([f"events must hold 1 to {self._limits.batch_events} events"])
-        events = [self._batched(number, part) for number, part in enumerate(parts)]
+        caller = self._caller(scope["headers"])
+        events = [self._batched(number, part, caller) for number, part in enumerate(parts)]
         accepted = await self._publisher.publish_many(events)
         results = [_response(event, came) for event, came in zip(events, accepted, strict=True)]
         return msgspec.json.encode({"results": results})
 
-    def _batched(self, number: int, part: Raw) -> Event:
+    def _batched(self, number: int, part: Raw, trace: str | None) -> Event:
         if len(part) > self._limits.event_bytes:
             raise TooLarge(f"events[{number}] is larger than {self._limits.event_bytes} bytes")
         try:
-            return self._event(_decode(_one, bytes(part)))
+            return self._event(decode(_one, bytes(part)), trace)
         except Invalid as error:
             problems = error.data if isinstance(error.data, list) else [error.message]
             raise Invalid([f"events[{number}].{problem}" for problem in problems]) from None
 
-    def _event(self, request: PublishRequest) -> Event:
+    def _event(self, request: PublishRequest, trace: str | None) -> Event:
         data = bytes(request.data)
         problems = _problems(request, data, self._catalogue(), self._limits)
         if problems:
             raise Invalid(problems)
         seq = self._next_seq()
-        return Event(
+        event = Event(
             seq=seq,
             id=request.id or ids.encode("evt", seq),
             tenant_id=request.tenant_id,
@@ -147,7 +157,10 @@ class PublishEndpoint:
             metadata=request.metadata or None,
             eligible_for_retry=request.eligible_for_retry is not False,
             destination_id=request.destination_id or None,
+            trace=trace,
         )
+        self._check(event)
+        return event
 
 
 def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str], limits: Limits) -> list[str]:
@@ -193,25 +206,6 @@ def _metadata_problems(metadata: dict[str, str], limits: textmaps.Limits) -> lis
 
 def _response(event: Event, accepted: Accepted) -> dict[str, Any]:
     return {"id": event.id, "duplicate": accepted.duplicate, "destination_ids": accepted.destination_ids}
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Raises Invalid: `invalid JSON`, or a sentence that names the field."""
-    try:
-        body.decode()
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise Invalid([_sentence(str(error))]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Invalid(message="invalid JSON") from None
-
-
-def _sentence(complaint: str) -> str:
-    """Turn "Expected `str`, got `int` - at `$.topic`" into "topic: expected str, got int"."""
-    what, _, where = complaint.partition(" - at ")
-    what = what.replace("`", "")
-    path = where.strip("`").removeprefix("$").removeprefix(".")
-    return f"{path or 'body'}: {what[:1].lower()}{what[1:]}"
 
 
 def _must_be_post(scope: Scope) -> None:

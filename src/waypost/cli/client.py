@@ -95,11 +95,14 @@ class Client:
             return True
         return False
 
-    def add_webhook(self, tenant: str, url: str, topics: Iterable[str] = ("*",)) -> dict[str, Any]:
-        """Create a webhook destination and return it as the server shows it, its signing secret included."""
+    def add_webhook(self, tenant: str, url: str, topics: Iterable[str] = ("*",), **more: Any) -> dict[str, Any]:
+        """Create a webhook destination and return it as the server shows it, its signing secret included.
+
+        `more` are further fields of the destination.
+        """
         patterns = list(topics)
         body = {"type": "webhook", "topics": "*" if patterns == ["*"] else patterns, "config": {"url": url}}
-        answer: dict[str, Any] = self.request("POST", _destinations(tenant), body)
+        answer: dict[str, Any] = self.request("POST", _destinations(tenant), body | more)
         return answer
 
     def delete_destination(self, tenant: str, destination: str) -> None:

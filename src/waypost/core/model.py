@@ -48,6 +48,28 @@ class Disabling(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failing_since: Micros | None = None
 
 
+class Topic(Struct, frozen=True, kw_only=True):
+    """What events can be about, as the catalogue describes it.
+
+    `schema` is the JSON Schema of the data of its events, `example` such data. A deprecated topic still works.
+    """
+
+    name: str
+    description: str | None = None
+    schema: dict[str, Any] | bool | None = None
+    example: dict[str, Any] | None = None
+    deprecated: bool = False
+    created_at: Micros
+    updated_at: Micros
+
+
+class Subscription(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which events a destination takes: those of the topics whose content passes the filter."""
+
+    topics: tuple[str, ...]
+    filter: dict[str, Any] | None = None
+
+
 class Tenant(Struct, frozen=True, kw_only=True):
     """A customer of the platform: the owner of destinations and the addressee of events."""
 
@@ -71,6 +93,9 @@ class Destination(Struct, frozen=True, kw_only=True):
     `no` is the internal number that deliveries and attempts point to; it outlives deletion and is never reused, while
     `id` is unique among a tenant's living destinations only. `version` grows with every change, so that whatever is
     built from a destination (a client, a compiled filter) can be kept under `(no, version)`.
+
+    It takes what any of its `subscriptions` takes; `topics` is then the union of theirs. Most destinations have none:
+    their only subscription is `topics` and `filter`.
     """
 
     no: int
@@ -88,6 +113,7 @@ class Destination(Struct, frozen=True, kw_only=True):
     retry_policy: RetryOverrides | None = None
     disabled_at: Micros | None = None
     disabled: Disabling | None = None
+    subscriptions: tuple[Subscription, ...] = ()
     version: int = 1
 
 

@@ -11,6 +11,9 @@ from waypost.core import topics
 from waypost.core.filters import Document
 from waypost.core.model import Destination, Event
 
+_MOST_TOLD = 3
+"""How many subscriptions the reason for a skip tells about."""
+
 
 class Filter(Protocol):
     """A compiled payload filter."""
@@ -20,6 +23,33 @@ class Filter(Protocol):
     def explain(self, document: Document) -> str:
         """The clause that decided, as a sentence."""
         ...
+
+
+class AnySubscription:
+    """Several subscriptions as one filter: an event passes when one that covers its topic lets it pass.
+
+    Each is a test of topics and, unless all their events will do, a compiled filter.
+    """
+
+    def __init__(self, subscriptions: Sequence[tuple[Callable[[str], bool], Filter | None]]) -> None:
+        self._subscriptions = tuple(subscriptions)
+
+    def passes(self, document: Document) -> bool:
+        topic = document.topic
+        for covers, filter_ in self._subscriptions:
+            if covers(topic) and (filter_ is None or filter_.passes(document)):
+                return True
+        return False
+
+    def explain(self, document: Document) -> str:
+        """What each of the subscriptions to the topic says, by its index."""
+        told = [
+            f"subscriptions.{index}: {'Passes: it has no filter.' if filter_ is None else filter_.explain(document)}"
+            for index, (covers, filter_) in enumerate(self._subscriptions)
+            if covers(document.topic)
+        ]
+        more = [f"And {len(told) - _MOST_TOLD} more."] if len(told) > _MOST_TOLD else []
+        return " ".join(told[:_MOST_TOLD] + more)
 
 
 class Route(Struct, frozen=True):

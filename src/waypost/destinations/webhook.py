@@ -34,6 +34,7 @@ from waypost.net.exchange import HttpRequest, HttpResponse, clean_header_value, 
 from waypost.net.http import HttpClient
 from waypost.net.retry_after import retry_after
 from waypost.net.target import Target, parse_url
+from waypost.observe.tracing import traceparent
 
 _SECRET_BYTES = 32
 _LONGEST_URL = 2_048
@@ -78,6 +79,7 @@ class WebhookOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
       signature in mode `standard`.
     - `secret_overlap` is how long a rotated secret still signs, in seconds.
     - `allow_http` permits URLs without TLS.
+    - `traceparent` sends the trace context along: the attempt's own, or the publisher's where no traces are made.
     """
 
     mode: Literal["standard", "default"] = "standard"
@@ -91,6 +93,7 @@ class WebhookOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     private_key: str | None = None
     secret_overlap: float = 86_400.0
     allow_http: bool = True
+    traceparent: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -343,9 +346,9 @@ def _style(credentials: Mapping[str, str], options: WebhookOptions) -> Style:
     secret, previous = credentials["secret"], credentials.get("previous_secret")
     until = times.parse(credentials.get("previous_secret_invalid_at", "")) if previous is not None else None
     metadata = MetadataHeaders(options)
-    if options.mode == "standard":
-        return StandardStyle(secret, previous, until or 0, options, metadata)
-    return PrefixedStyle(secret, previous, until or 0, options, metadata)
+    kind = StandardStyle if options.mode == "standard" else PrefixedStyle
+    style = kind(secret, previous, until or 0, options, metadata)
+    return TracedStyle(style) if options.traceparent else style
 
 
 class MetadataHeaders:
@@ -431,6 +434,17 @@ class PrefixedStyle:
             headers[self._signature] = signer.sign(message.event.id, message.sent_at // SECOND, message.body)
         self._metadata.add(headers, message.metadata)
         return headers
+
+
+class TracedStyle:
+    """The headers of another style, and the trace context."""
+
+    def __init__(self, style: Style) -> None:
+        self._style = style
+
+    def headers(self, message: Message) -> dict[str, str]:
+        headers, trace = self._style.headers(message), message.event.trace
+        return headers if trace is None else headers | {"traceparent": traceparent(trace)}
 
 
 class WebhookConnection:

@@ -21,6 +21,7 @@ from waypost.flow.lanes import Lane, Lanes
 from waypost.flow.rings import Rings
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
+from waypost.observe.tracing import log_fields
 from waypost.store.base import Recorded, Result, Store
 
 _log = structlog.get_logger("waypost")
@@ -29,6 +30,7 @@ _RECORD_AGAIN_AFTER = 1.0
 _CLAIM_AGAIN_AFTER = SECOND // 20
 _NOTHING_ELSE = Recorded()
 _PROBE_AGAIN_AFTER = 60 * SECOND
+_ANY_TIME: Micros = 1 << 62
 _COUNTING_SHARE = 50
 """The backlog is counted at most this many times as rarely as counting it takes."""
 
@@ -269,7 +271,7 @@ class Dispatcher:
         await self._drop_idle_lanes()
 
     async def _probe(self, destination_no: int) -> None:
-        """Try one delivery of a disabled destination: the oldest that waits, else the oldest that was kept."""
+        """Try one delivery of a disabled destination, to learn whether it works again."""
         try:
             destination = await self._store.destination_by_no(destination_no)
             if destination is None or destination.disabled_at is None:
@@ -288,9 +290,10 @@ class Dispatcher:
             self._probing.discard(destination_no)
 
     async def _trial(self, destination_no: int) -> Delivery | None:
-        for _ in range(2):
-            now = clock.now()
-            claim = await self._store.claim(destination_no, now=now, lease_until=now + self._lease, limit=1)
+        """What is due, else the oldest that was kept, else the next retry before its time."""
+        now = clock.now()
+        for due_until in (now, now, _ANY_TIME):
+            claim = await self._store.claim(destination_no, now=due_until, lease_until=now + self._lease, limit=1)
             if claim.deliveries:
                 return claim.deliveries[0]
             await self._store.recover(destination_no, since=0, now=now, limit=1)
@@ -432,4 +435,5 @@ def _line(destination: Destination, result: Result) -> dict[str, Any]:
         "error": outcome.detail,
         "ms": outcome.latency / 1000,
         "next_attempt_at": result.settlement.due,
+        **log_fields(event.trace),
     }

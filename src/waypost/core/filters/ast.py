@@ -16,6 +16,9 @@ from waypost.core.filters.values import Json, Scalar
 
 Comparison = Literal["<", "<=", ">", ">="]
 
+Path = tuple[str, ...]
+"""The names of the fields that lead to a place of the document, lists on the way left out."""
+
 CURRENT = -1
 """The step of a reference that stands for the position in the list being looked through (`[$index]`)."""
 
@@ -202,6 +205,18 @@ def every(test: Test) -> Iterator[Test]:
     yield test
     for inner in below(test):
         yield from every(inner)
+
+
+def place_of(part: Test, whole: Test) -> Path | None:
+    """The place that a question within a whole one asks about; None when it is not one of its parts."""
+    if part is whole:
+        return ()
+    named = whole.members if isinstance(whole, Fields) else [(None, inner) for inner in below(whole)]
+    for name, inner in named:
+        place = place_of(part, inner)
+        if place is not None:
+            return place if name is None else (name, *place)
+    return None
 
 
 def refs(test: Test) -> Iterator[Ref]:

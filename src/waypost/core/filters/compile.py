@@ -59,8 +59,53 @@ _ORDER: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
 )
 
 
+class Checks:
+    """The closures for the questions of one filter, each made once however often it is asked for."""
+
+    def __init__(self, limits: FilterLimits) -> None:
+        self.limits = limits
+        self._made: dict[int, Check] = {}
+
+    def of(self, test: Test) -> Check:
+        """The closure for a question, which must live as long as this does."""
+        check = self._made.get(id(test))
+        if check is None:
+            check = self._made[id(test)] = _check_of(test, self)
+        return check
+
+    def of_event(self, test: Test) -> Check:
+        """The closure for a whole filter: what it asks of fields of the payload is asked without a way down to it."""
+        whole, members = self.of(test), _of_payload(test)
+        if members is None:
+            return whole
+        checks = tuple((name, self.of(member)) for name, member in members)
+
+        def check(root: Any, scope: Scope) -> bool:
+            data = root.get("data")
+            if type(data) is not dict:
+                return whole(root, scope)
+            for name, member in checks:  # noqa: SIM110  # a generator would cost more than the conditions
+                if not member(data.get(name, MISSING), scope):
+                    return False
+            return True
+
+        return check
+
+
+def _of_payload(test: Test) -> list[tuple[str, Test]] | None:
+    """The fields of `data` and what is asked of each, when that is all that the filter asks."""
+    members: list[tuple[str, Test]] = []
+    for part in test.tests if isinstance(test, AllOf) else (test,):
+        match part:
+            case Element(Fields((("data", Element(Fields(inner))),))):
+                members += inner
+            case _:
+                return None
+    return members
+
+
 @singledispatch
-def check_of(test: Test, _limits: FilterLimits) -> Check:
+def _check_of(test: Test, _checks: Checks) -> Check:
     """The closure for a question."""
     raise TypeError(f"{type(test).__name__} cannot be compiled")
 
@@ -68,21 +113,21 @@ def check_of(test: Test, _limits: FilterLimits) -> Check:
 # --- shape ------------------------------------------------------------------------------------------------------------
 
 
-@check_of.register
-def _fields(test: Fields, limits: FilterLimits) -> Check:
-    return _object_check(test, limits, lambda _value, _scope: False)
+@_check_of.register
+def _fields(test: Fields, checks: Checks) -> Check:
+    return _object_check(test, checks, lambda _value, _scope: False)
 
 
-@check_of.register
-def _element(test: Element, limits: FilterLimits) -> Check:
-    inner = check_of(test.test, limits)
+@_check_of.register
+def _element(test: Element, checks: Checks) -> Check:
+    inner = checks.of(test.test)
     through = _some_numbered if needs_indexes(test.test) else _some
 
     def in_list(value: Any, scope: Scope) -> bool:
         return type(value) is list and through(value, inner, scope)
 
     if isinstance(test.test, Fields):
-        return _object_check(test.test, limits, in_list)
+        return _object_check(test.test, checks, in_list)
     if isinstance(test.test, Equal) and isinstance(test.test.operand, str):
         return _text_check(test.test.operand, in_list)
 
@@ -92,12 +137,12 @@ def _element(test: Element, limits: FilterLimits) -> Check:
     return check
 
 
-def _object_check(test: Fields, limits: FilterLimits, otherwise: Check) -> Check:
+def _object_check(test: Fields, checks: Checks, otherwise: Check) -> Check:
     """Whether an object's members answer; any value that is no object is left to `otherwise`.
 
     Objects within objects are most of every filter: one call each, and one less where there is a single member.
     """
-    members = tuple((name, check_of(member, limits)) for name, member in test.members)
+    members = tuple((name, checks.of(member)) for name, member in test.members)
     if len(members) == 1:
         return _one_member(*members[0], otherwise)
 
@@ -159,9 +204,9 @@ def needs_indexes(test: Test) -> bool:
     return any(CURRENT in ref.path for ref in refs(test))
 
 
-@check_of.register
-def _includes(test: Includes, limits: FilterLimits) -> Check:
-    wanted = tuple(check_of(member, limits) for member in test.tests)
+@_check_of.register
+def _includes(test: Includes, checks: Checks) -> Check:
+    wanted = tuple(checks.of(member) for member in test.tests)
 
     def check(value: Any, scope: Scope) -> bool:
         return type(value) is list and all(_some_direct(value, member, scope) for member in wanted)
@@ -185,12 +230,12 @@ def _some_direct(values: list[Any], check: Check, scope: Scope) -> bool:
 # --- logic ------------------------------------------------------------------------------------------------------------
 
 
-@check_of.register
-def _all_of(test: AllOf, limits: FilterLimits) -> Check:
-    checks = tuple(check_of(part, limits) for part in test.tests)
+@_check_of.register
+def _all_of(test: AllOf, checks: Checks) -> Check:
+    parts = tuple(checks.of(part) for part in test.tests)
 
     def check(value: Any, scope: Scope) -> bool:
-        for part in checks:  # noqa: SIM110  # a generator would cost more than the conditions
+        for part in parts:  # noqa: SIM110  # a generator would cost more than the conditions
             if not part(value, scope):
                 return False
         return True
@@ -198,12 +243,12 @@ def _all_of(test: AllOf, limits: FilterLimits) -> Check:
     return check
 
 
-@check_of.register
-def _any_of(test: AnyOf, limits: FilterLimits) -> Check:
-    checks = tuple(check_of(part, limits) for part in test.tests)
+@_check_of.register
+def _any_of(test: AnyOf, checks: Checks) -> Check:
+    parts = tuple(checks.of(part) for part in test.tests)
 
     def check(value: Any, scope: Scope) -> bool:
-        for part in checks:  # noqa: SIM110  # a generator would cost more than the conditions
+        for part in parts:  # noqa: SIM110  # a generator would cost more than the conditions
             if part(value, scope):
                 return True
         return False
@@ -211,27 +256,27 @@ def _any_of(test: AnyOf, limits: FilterLimits) -> Check:
     return check
 
 
-@check_of.register
-def _not(test: Not, limits: FilterLimits) -> Check:
-    inner = check_of(test.test, limits)
+@_check_of.register
+def _not(test: Not, checks: Checks) -> Check:
+    inner = checks.of(test.test)
     return lambda value, scope: not inner(value, scope)
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
 
 
-@check_of.register
-def _exists(_test: Exists, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _exists(_test: Exists, _checks: Checks) -> Check:
     return lambda value, _scope: value is not MISSING
 
 
-@check_of.register
-def _is_scalar(_test: IsScalar, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _is_scalar(_test: IsScalar, _checks: Checks) -> Check:
     return lambda value, _scope: is_scalar(value)
 
 
-@check_of.register
-def _equal(test: Equal, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _equal(test: Equal, _checks: Checks) -> Check:
     operand = test.operand
     if isinstance(operand, Ref):
         path = operand.path
@@ -270,8 +315,8 @@ def _equal_number(number: Number) -> Check:
     return check
 
 
-@check_of.register
-def _one_of(test: OneOf, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _one_of(test: OneOf, _checks: Checks) -> Check:
     members = frozenset(typed(member) for member in test.members)
 
     def check(value: Any, _scope: Scope) -> bool:
@@ -281,36 +326,52 @@ def _one_of(test: OneOf, _limits: FilterLimits) -> Check:
     return check
 
 
-@check_of.register
-def _same(test: Same, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _same(test: Same, _checks: Checks) -> Check:
     operand = data_of(test.operand)
     return lambda value, _scope: same(value, operand)
 
 
-@check_of.register
-def _compare(test: Compare, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _compare(test: Compare, _checks: Checks) -> Check:
     in_order = _ORDER[test.operator]
     operand = test.operand
     if isinstance(operand, Ref):
         path = operand.path
         return lambda value, scope: _compared(value, scope.at(path), in_order)
     if is_number(operand):
-        number = Decimal(operand)  # a Decimal against a Decimal is the fastest pair
-        return _strictly_compared(number, in_order) if test.strict else _compared_number(number, in_order)
+        return _compared_strictly(operand, in_order) if test.strict else _compared_number(operand, in_order)
     return lambda value, _scope: _compared(value, operand, in_order)
 
 
-def _strictly_compared(number: Decimal, in_order: Callable[[Any, Any], bool]) -> Check:
-    return lambda value, _scope: type(value) in NUMBERS and in_order(value, number)
+def _compared_strictly(operand: Number, in_order: Callable[[Any, Any], bool]) -> Check:
+    whole, number = _both(operand)
 
-
-def _compared_number(number: Decimal, in_order: Callable[[Any, Any], bool]) -> Check:
     def check(value: Any, _scope: Scope) -> bool:
-        if type(value) is str:
-            value = number_in(value)
-        return type(value) in NUMBERS and in_order(value, number)
+        if type(value) is int:
+            return in_order(value, whole)
+        return type(value) is Decimal and in_order(value, number)
 
     return check
+
+
+def _compared_number(operand: Number, in_order: Callable[[Any, Any], bool]) -> Check:
+    whole, number = _both(operand)
+
+    def check(value: Any, _scope: Scope) -> bool:
+        if type(value) is int:
+            return in_order(value, whole)
+        if type(value) is str:
+            value = number_in(value)
+        return type(value) is Decimal and in_order(value, number)
+
+    return check
+
+
+def _both(operand: Number) -> tuple[Number, Decimal]:
+    """The number for integers and for decimals: two of one type are the fastest pair."""
+    number = Decimal(operand)
+    return (operand if isinstance(operand, int) else number), number
 
 
 def _compared(value: Any, operand: Any, in_order: Callable[[Any, Any], bool]) -> bool:
@@ -327,14 +388,14 @@ def _as_number(value: Any) -> Number | None:
     return value if is_number(value) else None
 
 
-@check_of.register
-def _contains(test: Contains, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _contains(test: Contains, _checks: Checks) -> Check:
     text = test.text
     return lambda value, _scope: type(value) is str and text in value
 
 
-@check_of.register
-def _found_in(test: FoundIn, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _found_in(test: FoundIn, _checks: Checks) -> Check:
     path = test.ref.path
 
     def check(value: Any, scope: Scope) -> bool:
@@ -346,8 +407,8 @@ def _found_in(test: FoundIn, _limits: FilterLimits) -> Check:
     return check
 
 
-@check_of.register
-def _starts_with(test: StartsWith, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _starts_with(test: StartsWith, _checks: Checks) -> Check:
     text = test.text
     if isinstance(text, Ref):
         return _affixed_as_referenced(text, str.startswith)
@@ -358,8 +419,8 @@ def _starts_with(test: StartsWith, _limits: FilterLimits) -> Check:
     return lambda value, _scope: type(value) is str and value.startswith(text)
 
 
-@check_of.register
-def _ends_with(test: EndsWith, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _ends_with(test: EndsWith, _checks: Checks) -> Check:
     text = test.text
     if isinstance(text, Ref):
         return _affixed_as_referenced(text, str.endswith)
@@ -380,16 +441,16 @@ def _affixed_as_referenced(ref: Ref, has: Callable[[str, str], bool]) -> Check:
     return check
 
 
-@check_of.register
-def _equal_fold(test: EqualFold, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _equal_fold(test: EqualFold, _checks: Checks) -> Check:
     folded = test.text.casefold()
     most = len(folded)  # case folding never shortens a text
     return lambda value, _scope: type(value) is str and len(value) <= most and value.casefold() == folded
 
 
-@check_of.register
-def _matches(test: Matches, limits: FilterLimits) -> Check:
-    regex = Regex(test.pattern, limits)
+@_check_of.register
+def _matches(test: Matches, checks: Checks) -> Check:
+    regex = Regex(test.pattern, checks.limits)
 
     def check(value: Any, scope: Scope) -> bool:
         if type(value) is not str:
@@ -400,8 +461,8 @@ def _matches(test: Matches, limits: FilterLimits) -> Check:
     return check
 
 
-@check_of.register
-def _wildcard(test: Wildcard, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _wildcard(test: Wildcard, _checks: Checks) -> Check:
     parts = test.parts
     return lambda value, _scope: type(value) is str and fits(value, parts)
 
@@ -422,8 +483,8 @@ def fits(text: str, parts: tuple[str, ...]) -> bool:
     return True
 
 
-@check_of.register
-def _in_network(test: InNetwork, _limits: FilterLimits) -> Check:
+@_check_of.register
+def _in_network(test: InNetwork, _checks: Checks) -> Check:
     network = ipaddress.ip_network(test.network)
 
     def check(value: Any, _scope: Scope) -> bool:

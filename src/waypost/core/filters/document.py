@@ -28,6 +28,10 @@ class Document:
     def __init__(self, event: Event) -> None:
         self._event = event
 
+    @property
+    def topic(self) -> str:
+        return self._event.topic
+
     @cached_property
     def scope(self) -> Scope:
         return Scope(*_decoded(self._event))

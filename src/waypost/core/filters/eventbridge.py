@@ -28,6 +28,7 @@ from waypost.core.filters.ast import (
     IsScalar,
     Not,
     OneOf,
+    Path,
     Ref,
     StartsWith,
     Test,
@@ -49,7 +50,6 @@ from waypost.core.filters.values import (
 )
 from waypost.core.filters.wording import without_words
 
-Path = tuple[str, ...]
 Rule = tuple[tuple[Path, Test], ...]
 """Leaves and what each must be. ABSENT as a leaf's test asks that the event has no such leaf."""
 
@@ -330,7 +330,7 @@ def _object(test: Test, path: Path) -> Any:
     match test:
         case Element(Fields(members)):
             if not members or _OR in dict(members):
-                _without_words("that a field holds an object, or a condition on a field named $or")
+                _without_words(test, "that a field holds an object, or a condition on a field named $or")
             return {name: _object(member, (*path, name)) for name, member in members}
         case Element() | AnyOf() if path:
             return list(_members(test))
@@ -367,9 +367,9 @@ def _join(pattern: dict[str, Any], more: dict[str, Any], path: Path, *, apart: b
         if name not in pattern:
             pattern[name] = value
         elif not (isinstance(value, dict) and isinstance(pattern[name], dict)):
-            _without_words("two things about one field")
+            _without_words((*path, name), "two things about one field")
         elif not apart and (*path, name) not in _OBJECTS:
-            _without_words("that several conditions may be met by different elements of one list")
+            _without_words((*path, name), "that several conditions may be met by different elements of one list")
         else:
             _join(pattern[name], value, (*path, name), apart=apart)
 
@@ -453,5 +453,5 @@ def _exclusion(excluded: Test) -> Any:
             return _matcher(excluded)
 
 
-def _without_words(what: Test | str) -> NoReturn:
-    without_words("an EventBridge pattern", what)
+def _without_words(where: Test | Path, what: str | None = None) -> NoReturn:
+    without_words("an EventBridge pattern", where, what)

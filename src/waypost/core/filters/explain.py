@@ -36,9 +36,8 @@ from waypost.core.filters.ast import (
     Test,
     Wildcard,
 )
-from waypost.core.filters.compile import Check, check_of
+from waypost.core.filters.compile import Check, Checks
 from waypost.core.filters.document import Scope
-from waypost.core.filters.limits import FilterLimits
 from waypost.core.filters.values import MISSING, shown
 
 _MOST = 3
@@ -57,9 +56,9 @@ Teller = Callable[[Any, Scope, str], Fact]
 
 
 @singledispatch
-def teller_of(test: Test, limits: FilterLimits) -> Teller:
+def teller_of(test: Test, checks: Checks) -> Teller:
     """The teller for a condition: what it asks, and what is there instead."""
-    check = check_of(test, limits)
+    check = checks.of(test)
     is_so, is_not_so = _phrase(test)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
@@ -77,12 +76,12 @@ def _subject(path: str) -> str:
 
 
 @teller_of.register
-def _fields(test: Fields, limits: FilterLimits) -> Teller:
+def _fields(test: Fields, checks: Checks) -> Teller:
     if len(test.members) == 1:
         ((name, member),) = test.members
-        return _one_member(name, teller_of(member, limits))
+        return _one_member(name, teller_of(member, checks))
     return _several_members(
-        tuple((name, check_of(member, limits), teller_of(member, limits)) for name, member in test.members)
+        tuple((name, checks.of(member), teller_of(member, checks)) for name, member in test.members)
     )
 
 
@@ -123,8 +122,8 @@ def _another_kind(value: object, path: str, kind: str) -> Fact:
 
 
 @teller_of.register
-def _element(test: Element, limits: FilterLimits) -> Teller:
-    check, tell_one = check_of(test.test, limits), teller_of(test.test, limits)
+def _element(test: Element, checks: Checks) -> Teller:
+    check, tell_one = checks.of(test.test), teller_of(test.test, checks)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         if type(value) is list:
@@ -174,8 +173,8 @@ def _elements(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...]
 
 
 @teller_of.register
-def _includes(test: Includes, limits: FilterLimits) -> Teller:
-    wanted = tuple((check_of(member, limits), teller_of(member, limits)) for member in test.tests)
+def _includes(test: Includes, checks: Checks) -> Teller:
+    wanted = tuple((checks.of(member), teller_of(member, checks)) for member in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         if type(value) is not list:
@@ -194,8 +193,8 @@ def _members(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...],
 
 
 @teller_of.register
-def _all_of(test: AllOf, limits: FilterLimits) -> Teller:
-    parts = tuple((check_of(part, limits), teller_of(part, limits)) for part in test.tests)
+def _all_of(test: AllOf, checks: Checks) -> Teller:
+    parts = tuple((checks.of(part), teller_of(part, checks)) for part in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         for check, told in parts:
@@ -217,8 +216,8 @@ def _all(facts: Iterable[Fact]) -> Fact:
 
 
 @teller_of.register
-def _any_of(test: AnyOf, limits: FilterLimits) -> Teller:
-    parts = tuple((check_of(part, limits), teller_of(part, limits)) for part in test.tests)
+def _any_of(test: AnyOf, checks: Checks) -> Teller:
+    parts = tuple((checks.of(part), teller_of(part, checks)) for part in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         for check, told in parts:
@@ -238,8 +237,8 @@ def _joined(clauses: list[str]) -> str:
 
 
 @teller_of.register
-def _not(test: Not, limits: FilterLimits) -> Teller:
-    inner = teller_of(test.test, limits)
+def _not(test: Not, checks: Checks) -> Teller:
+    inner = teller_of(test.test, checks)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         fact = inner(value, scope, path)

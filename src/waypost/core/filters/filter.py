@@ -10,12 +10,13 @@ from msgspec import Struct
 
 from waypost.core.filters import eventbridge, hookdeck, shopify
 from waypost.core.filters.ast import Test
-from waypost.core.filters.compile import check_of
+from waypost.core.filters.compile import Checks
 from waypost.core.filters.cost import check_cost
 from waypost.core.filters.document import Document, TooMuchWork
 from waypost.core.filters.errors import FilterError, refuse
 from waypost.core.filters.explain import Fact, Teller, teller_of
 from waypost.core.filters.limits import DEFAULT_LIMITS, FilterLimits, check_size
+from waypost.core.filters.wording import NoWords
 
 Dialect = Literal["hookdeck", "shopify", "eventbridge"]
 
@@ -79,11 +80,14 @@ def _body(filter_: Mapping[str, Any], key: str) -> object:
 
 def write(test: Test, dialect: Dialect) -> dict[str, Any]:
     """The filter object that asks this in the dialect. Raises FilterError where the dialect has no words for it."""
-    if dialect == "shopify":
-        return {_DIALECT: "shopify", "query": shopify.write(test)}
-    if dialect == "eventbridge":
-        return {_DIALECT: "eventbridge", "pattern": eventbridge.write(test)}
-    return hookdeck.write(test)
+    try:
+        if dialect == "shopify":
+            return {_DIALECT: "shopify", "query": shopify.write(test)}
+        if dialect == "eventbridge":
+            return {_DIALECT: "eventbridge", "pattern": eventbridge.write(test)}
+        return hookdeck.write(test)
+    except NoWords as refusal:
+        raise refusal.of(test) from None
 
 
 def convert(filter_: Mapping[str, Any], to: Dialect, limits: FilterLimits = DEFAULT_LIMITS) -> dict[str, Any]:
@@ -106,7 +110,8 @@ class CompiledFilter:
     def __init__(self, parsed: ParsedFilter, limits: FilterLimits = DEFAULT_LIMITS) -> None:
         self.parsed = parsed
         self._limits = limits
-        self._check = check_of(parsed.test, limits)
+        self._checks = Checks(limits)
+        self._check = self._checks.of_event(parsed.test)
 
     def passes(self, document: Document) -> bool:
         """Whether the event passes. One whose data cannot be read, or is too much work, does not."""
@@ -131,7 +136,7 @@ class CompiledFilter:
 
     @cached_property
     def _teller(self) -> Teller:
-        return teller_of(self.parsed.test, self._limits)
+        return teller_of(self.parsed.test, self._checks)
 
 
 def compile_filter(filter_: Mapping[str, Any], limits: FilterLimits = DEFAULT_LIMITS) -> CompiledFilter:

@@ -29,6 +29,7 @@ from waypost.core.filters.ast import (
     Fields,
     Not,
     OneOf,
+    Path,
     Ref,
     StartsWith,
     Test,
@@ -269,24 +270,24 @@ def _written(  # noqa: C901, PLR0911  # one case for each kind of question
         case Exists():
             return f"{_name(path)}:*"
         case Fields(members) if members:
-            return _conjunction([(member, (*path, name)) for name, member in members], alone=alone)
+            return _conjunction(test, [(member, (*path, name)) for name, member in members], alone=alone)
         case AllOf(tests) if tests:
-            return _conjunction([(part, path) for part in tests], alone=alone)
+            return _conjunction(test, [(part, path) for part in tests], alone=alone)
         case AnyOf(tests) if tests:
             return " OR ".join(_grouped(_written(part, path, alone=alone)) for part in tests)
         case Not(inner) if not alone:
             return "-" + _grouped(_written(inner, path, alone=False), negated=True)
         case Not():
-            return _without_words("that a condition fails for one element of a list and not for the whole list")
+            return _without_words(test, "that a condition fails for one element of a list and not for the whole list")
         case _:
             return _without_words(test)
 
 
-def _conjunction(parts: list[tuple[Test, tuple[str, ...]]], *, alone: bool) -> str:
+def _conjunction(test: Test, parts: list[tuple[Test, tuple[str, ...]]], *, alone: bool) -> str:
     if len(parts) == 1:
         return _written(*parts[0], alone=alone)
     if alone:
-        _without_words("that one element of a list meets several conditions: each may find its own element")
+        _without_words(test, "that one element of a list meets several conditions: each may find its own element")
     return " AND ".join(_grouped(_written(part, path, alone=False)) for part, path in parts)
 
 
@@ -303,12 +304,12 @@ def _name(path: tuple[str, ...]) -> str:
             return ".".join(map(_escaped_name, inner))
     elif path and _place(list(path)) == path:
         return ".".join(map(_escaped_name, path))
-    return _without_words(f"a condition on {'.'.join(path) or 'the event as a whole'}")
+    return _without_words((), f"a condition on {'.'.join(path) or 'the event as a whole'}")
 
 
 def _escaped_name(name: str) -> str:
     if not name:
-        _without_words("a condition on a field with an empty name")
+        _without_words((), "a condition on a field with an empty name")
     return re.sub(r"""(^-|[\s\\:.()"'*<>=])""", r"\\\1", name)
 
 
@@ -319,15 +320,11 @@ def _operand(condition: Test) -> str:
         case Equal(operand) if not isinstance(operand, Ref):
             return _word(operand)
         case Compare(operator, operand, strict) if not strict and not isinstance(operand, Ref):
-            return operator + _bound(operand)
+            if isinstance(operand, str) and number_in(operand) is not None:
+                _without_words(condition, "that numeric text is compared as text")
+            return operator + _word(operand)
         case _:
             return _without_words(condition)
-
-
-def _bound(operand: Scalar) -> str:
-    if isinstance(operand, str) and number_in(operand) is not None:
-        _without_words("that numeric text is compared as text")
-    return _word(operand)
 
 
 def _word(value: Scalar) -> str:
@@ -342,5 +339,5 @@ def _quoted_text(text: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
-def _without_words(what: Test | str) -> NoReturn:
-    without_words("a Shopify query", what)
+def _without_words(where: Test | Path, what: str | None = None) -> NoReturn:
+    without_words("a Shopify query", where, what)

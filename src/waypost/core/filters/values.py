@@ -110,9 +110,12 @@ def thawed(value: Json) -> Any:
         return {key: thawed(member) for key, member in value.members}
     if isinstance(value, tuple):
         return [thawed(member) for member in value]
-    if isinstance(value, Decimal) and Decimal(repr(float(value))) == value:
-        return float(value)
-    return value
+    return plain(value) if isinstance(value, Decimal) else value
+
+
+def plain(number: Decimal) -> float | Decimal:
+    """The number as a float where that loses nothing."""
+    return float(number) if Decimal(repr(float(number))) == number else number
 
 
 def data_of(value: Json) -> object:

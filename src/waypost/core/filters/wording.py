@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from waypost.core.filters import ast
 from waypost.core.filters.errors import FilterError
+from waypost.core.filters.paths import written
 
 _MEANINGS: Mapping[type[ast.Test], str] = MappingProxyType(
     {
@@ -35,6 +36,20 @@ _MEANINGS: Mapping[type[ast.Test], str] = MappingProxyType(
 )
 
 
-def without_words(dialect: str, what: ast.Test | str) -> NoReturn:
-    """Raise FilterError: the dialect cannot ask this."""
-    raise FilterError(f"{dialect} cannot say {what if isinstance(what, str) else _MEANINGS[type(what)]}")
+class NoWords(FilterError):
+    """A dialect cannot ask one of a filter's questions: the question itself, or the place that it asks about."""
+
+    def __init__(self, sentence: str, where: ast.Test | ast.Path) -> None:
+        super().__init__(sentence)
+        self.where = where
+
+    def of(self, whole: ast.Test) -> FilterError:
+        """The same about the whole filter, naming the place."""
+        place = ast.place_of(self.where, whole) if isinstance(self.where, ast.Test) else self.where
+        return FilterError(f"{self.sentence}, as is asked of {written(place)}" if place else self.sentence)
+
+
+def without_words(dialect: str, where: ast.Test | ast.Path, what: str | None = None) -> NoReturn:
+    """Raise NoWords: the dialect cannot ask this question, or not `what` it would ask there."""
+    meaning = _MEANINGS[type(where)] if isinstance(where, ast.Test) else "this"
+    raise NoWords(f"{dialect} cannot say {what or meaning}", where)

@@ -1,0 +1,177 @@
+"""The settings as the parts of Waypost take them. Nothing is started here."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+from pydantic import SecretStr
+
+from waypost.connect.connector import Tools
+from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
+from waypost.core.filters import FilterLimits
+from waypost.core.retry import RetryPolicy
+from waypost.flow import textmaps
+from waypost.flow.deliver import Bounds
+from waypost.flow.notify import Effort
+from waypost.net.exchange import HttpSettings
+from waypost.net.guard import AddressGuard
+from waypost.net.http import HttpClient
+from waypost.net.resolve import GuardedResolver, SystemResolver
+from waypost.observe.telemetry import Options as TelemetryOptions
+from waypost.settings import Settings
+from waypost.store.vault import Vault, key_beside, parse_key
+
+
+def filter_limits_of(settings: Settings) -> FilterLimits:
+    return FilterLimits(**{name: getattr(settings, f"filter_{name}") for name in FilterLimits.__struct_fields__})
+
+
+def metadata_limits_of(settings: Settings) -> textmaps.Limits:
+    return textmaps.Limits(
+        entries=settings.metadata_max_entries,
+        key_length=settings.metadata_max_key_length,
+        value_length=settings.metadata_max_value_length,
+    )
+
+
+def vault_of(settings: Settings) -> Vault:
+    """The vault with the settings' keys, or with the key file beside the database. Raises SettingsError."""
+    first = settings.encryption_key
+    current = parse_key(first.get_secret_value()) if first else key_beside(settings.sqlite_path)
+    return Vault([current, *(parse_key(key.get_secret_value()) for key in settings.encryption_old_keys)])
+
+
+def retry_policy_of(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        limit=settings.retry_limit,
+        base_seconds=settings.retry_base,
+        factor=settings.retry_factor,
+        max_wait_seconds=settings.retry_max_wait,
+        jitter=settings.retry_jitter,
+        schedule=settings.retry_schedule,
+        retry_on=settings.retry_on,
+        retry_codes=settings.retry_codes,
+        no_retry_codes=settings.no_retry_codes,
+    )
+
+
+def alert_rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """The rules that hold where none is stored; a number of 0 leaves a rule out."""
+    limits = {
+        Kind.CONSECUTIVE_FAILURES: Thresholds(
+            count=settings.alert_consecutive_failures, steps=settings.alert_failure_steps
+        ),
+        Kind.FAILURE_RATE: Thresholds(
+            percent=settings.alert_failure_rate,
+            min_count=settings.alert_failure_rate_min_count,
+            window_seconds=settings.alert_failure_rate_window,
+        ),
+        Kind.EXHAUSTED_RETRIES: Thresholds(window_seconds=settings.alert_exhausted_window),
+        Kind.DESTINATION_DISABLED: Thresholds(),
+        Kind.RECOVERED: Thresholds(),
+        Kind.BACKLOG_AGE: Thresholds(age_seconds=settings.alert_backlog_age),
+        Kind.STORE_TROUBLE: Thresholds(age_seconds=settings.alert_store_trouble_after),
+        Kind.AUTO_DISABLE: Thresholds(
+            count=settings.auto_disable_failures,
+            failing_seconds=settings.auto_disable_after,
+            all_of=not settings.auto_disable_any,
+            codes=settings.auto_disable_codes,
+            probe_after_seconds=settings.auto_disable_probe_after,
+        ),
+    }
+    off = {
+        Kind.CONSECUTIVE_FAILURES: not settings.alert_consecutive_failures,
+        Kind.FAILURE_RATE: not settings.alert_failure_rate,
+        Kind.EXHAUSTED_RETRIES: not settings.alert_exhausted_window,
+        Kind.BACKLOG_AGE: not settings.alert_backlog_age,
+        Kind.AUTO_DISABLE: not settings.auto_disable,
+    }
+    return tuple(
+        Rule(no=0, id=kind.value, kind=kind, thresholds=thresholds, severity=DEFAULT_SEVERITY[kind])
+        for kind, thresholds in limits.items()
+        if not off.get(kind)
+    )
+
+
+def telemetry_options_of(settings: Settings) -> TelemetryOptions:
+    named = ("endpoint", "service_name", "traces", "metrics", "logs", "sample_ratio")
+    return TelemetryOptions(
+        **{name: getattr(settings, f"otel_{name}") for name in named},
+        headers={name: value.get_secret_value() for name, value in settings.otel_headers.items()},
+        forward=settings.webhook_traceparent,
+    )
+
+
+def effort_of(settings: Settings) -> Effort:
+    policy = RetryPolicy(
+        limit=settings.alert_retry_limit,
+        base_seconds=settings.alert_retry_base,
+        factor=2.0,
+        max_wait_seconds=settings.alert_retry_max_wait,
+    )
+    return Effort(policy=policy, timeout=settings.alert_timeout)
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    return Bounds(
+        concurrency=settings.delivery_concurrency,
+        concurrency_per_destination=settings.delivery_concurrency_per_destination,
+        concurrency_per_tenant=settings.delivery_concurrency_per_tenant,
+        queue=settings.delivery_queue,
+        queue_per_destination=settings.delivery_queue_per_destination,
+        lease=settings.delivery_lease,
+        sweep_interval=settings.sweep_interval,
+        shutdown=settings.shutdown_timeout,
+    )
+
+
+def tools_of(settings: Settings) -> Tools:
+    networks = [ip_network(network) for network in settings.webhook_allowed_networks]
+    guard = AddressGuard(networks, enabled=settings.webhook_address_guard)
+    resolver = GuardedResolver(SystemResolver(timeout=settings.dns_timeout), guard, ttl=settings.dns_ttl)
+    http = HttpSettings(
+        connect_timeout=settings.webhook_connect_timeout,
+        first_byte_timeout=settings.webhook_timeout,
+        total_timeout=settings.webhook_timeout,
+        body_cap=settings.webhook_response_max_bytes,
+        user_agent=settings.webhook_user_agent,
+        http2=settings.webhook_http2,
+        proxy=settings.webhook_proxy.get_secret_value() if settings.webhook_proxy else None,
+        pool_size=settings.webhook_keep_alive,
+        ca_bundle=str(settings.webhook_ca_file) if settings.webhook_ca_file else None,
+    )
+    return Tools(
+        http=HttpClient(http, resolver, guard), guard=guard, resolver=resolver, options=destination_options(settings)
+    )
+
+
+_WEBHOOK_OPTIONS = (
+    "webhook_mode",
+    "webhook_header_prefix",
+    "webhook_headers_omit",
+    "webhook_headers_rename",
+    "webhook_signature_content",
+    "webhook_signature_header",
+    "webhook_signature_algorithm",
+    "webhook_signature_encoding",
+    "webhook_private_key",
+    "webhook_secret_overlap",
+    "webhook_allow_http",
+    "webhook_traceparent",
+)
+
+
+def destination_options(settings: Settings) -> dict[str, Any]:
+    """What destination types and alert channels may know of the settings, by `<type>_<name>`.
+
+    What is not set is left to the type.
+    """
+    chosen = {name: getattr(settings, name) for name in _WEBHOOK_OPTIONS}
+    plain = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in chosen.items()
+    }
+    plain["email_server"] = settings.smtp_url.get_secret_value() if settings.smtp_url else None
+    plain["email_from"] = settings.smtp_from
+    named = {name: value for name, value in plain.items() if value is not None}
+    return settings.destination_options | settings.alert_options | named
