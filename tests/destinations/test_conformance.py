@@ -358,7 +358,7 @@ def prepared(kind: DestinationType) -> Destination:
     """The sample as it would be stored."""
     values = sample(kind)
     change = Change(
-        old=None, config=values.config, credentials=values.credentials, by=OPERATOR, now=NOON, options={}
+        old=None, config=values.config, credentials=values.credentials, by_tenant=False, now=NOON, options={}
     )
     return destination_of(kind, Sample(*kind.prepare(change)))
 
@@ -622,18 +622,18 @@ def test_a_third_partys_type_gets_its_page_in_the_docs(courier_package: Path, tm
     script = f"""
         import sys
         sys.path.insert(0, {str(ROOT / "scripts")!r})
-        import generate_destination_docs as docs, pathlib
-        docs.TARGET = pathlib.Path({str(tmp_path / "docs")!r})
+        import generate_type_docs as docs, pathlib
+        docs.ROOT = pathlib.Path({str(tmp_path)!r})
         assert docs.main(["--check"]) == 1
         docs.main([])
         assert docs.main(["--check"]) == 0
     """
     environment = {**os.environ, "PYTHONPATH": str(courier_package)}
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment, check=True, timeout=60)
-    page = (tmp_path / "docs" / "bike_courier.md").read_text()
+    page = (tmp_path / "docs" / "destinations" / "bike_courier.md").read_text()
     assert page.startswith("# Bike courier\n\nSend events by bicycle.\n")
     assert "| `pass_phrase` | Pass phrase | Said at the door. **Required.** Secret: masked in every answer. |" in page
-    assert "`bike_courier`" in (tmp_path / "docs" / "README.md").read_text()
+    assert "`bike_courier`" in (tmp_path / "docs" / "destinations" / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -650,9 +650,9 @@ def test_a_third_partys_type_is_under_this_suite_without_a_change_to_it(courier_
 
 
 def test_the_pages_in_the_docs_are_up_to_date() -> None:
-    script = ROOT / "scripts" / "generate_destination_docs.py"
+    script = ROOT / "scripts" / "generate_type_docs.py"
     checked = subprocess.run([sys.executable, str(script), "--check"], check=False, timeout=60)
-    assert checked.returncode == 0, "run python scripts/generate_destination_docs.py"
+    assert checked.returncode == 0, "run python scripts/generate_type_docs.py"
 
 
 def test_examples_of_the_docs_are_json_that_names_the_required_fields() -> None:
