@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec import structs
 
+from tests.store import builders
 from waypost.core.model import SECOND, Destination
 from waypost.core.routing import Skip
 from waypost.store.base import Publication
@@ -46,6 +48,71 @@ async def test_an_event_says_who_did_not_get_it_and_why(world: World) -> None:
         {"destination_id": "des_a", "reason": "topic", "detail": None},
         {"destination_id": "des_b", "reason": "filter", "detail": "data.amount is not at least 10"},
     ]
+
+
+async def skipping(
+    world: World, *skips: Skip, to: tuple[Destination, ...] = (), kept: tuple[Destination, ...] = ()
+) -> str:
+    """The id of an event with this routing."""
+    made = builders.event("acme", time=NOW)
+    await world.store.accept(structs.replace(builders.publication(made, *to), skipped=skips, kept=kept))
+    return made.id
+
+
+async def test_events_by_who_did_not_get_them(world: World) -> None:
+    by_topic = await skipping(world, Skip("des_a", "topic"), Skip("des_b", "filter", "no"))
+    by_filter = await skipping(world, Skip("des_a", "filter", "no"))
+    await skipping(world)
+
+    async def found(query: str) -> set[str]:
+        answer = await world.acme.get(f"/events?{query}")
+        assert answer.status_code == 200, answer.text
+        return {item["id"] for item in answer.json()["models"]}
+
+    assert await found("skipped_by=des_a") == {by_topic, by_filter}
+    assert await found("skipped_by=des_a&skip_reason=filter") == {by_filter}
+    assert await found("skipped_by[]=des_a&skipped_by[]=des_b&skip_reason=filter") == {by_topic, by_filter}
+    assert await found("skip_reason=topic") == {by_topic}
+    assert await found("skipped_by=des_c") == set()
+    assert (await world.zeta.get("/events?skipped_by=des_a")).json()["models"] == []
+    status, _, data = error(await world.acme.get("/events?skip_reason=weather"))
+    assert (status, list(data)) == (422, ["query.skip_reason"])
+
+
+async def test_the_routing_tells_of_every_destination_and_where_its_delivery_stands(world: World) -> None:
+    done, off = await world.destination(id="done"), await world.destination(id="off")
+    skips = (
+        Skip("picky", "filter", "Does not pass: data.n is missing."),
+        Skip("off", "disabled"),
+        Skip("users", "topic"),
+    )
+    event_id = await skipping(world, *skips, to=(done,), kept=(off,))
+    found = await world.store.event(event_id, tenant_id="acme")
+    assert found is not None
+    await world.attempt(found.event, done)
+    late = await world.destination(id="late")
+    await world.replayer.retry(event_id, late.id, "acme")
+    routing = await world.acme.get(f"/events/{event_id}/routing")
+    assert routing.status_code == 200
+    assert [tuple(each.values()) for each in routing.json()] == [
+        ("done", True, None, None, "delivered"),
+        ("picky", False, "filter", "Does not pass: data.n is missing.", None),
+        ("off", False, "disabled", None, "kept"),
+        ("users", False, "topic", None, None),
+        ("late", False, None, None, "pending"),
+    ]
+    assert list(routing.json()[0]) == ["destination_id", "matched", "reason", "detail", "delivery_state"]
+    assert error(await world.zeta.get(f"/events/{event_id}/routing")) == (404, "event not found", None)
+
+
+async def test_a_destination_counts_what_it_did_not_get(world: World) -> None:
+    to = await world.destination(id="box")
+    world.skips.note("acme", [Skip("box", "topic"), Skip("other", "topic")])
+    world.skips.note("acme", [Skip("box", "filter", "no")])
+    answer = await world.acme.get("/tenants/acme/destinations/box/skips")
+    counts = {"not_addressed": 0, "topic": 1, "filter": 1, "disabled": 0}
+    assert answer.json() == {"destination_id": to.id, "skipped": counts}
+    assert error(await world.acme.get("/tenants/acme/destinations/other/skips")) == (404, "destination not found", None)
 
 
 async def test_the_list_is_newest_first(world: World) -> None:

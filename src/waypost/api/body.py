@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import isinf
 from typing import Annotated, Any
 
 import msgspec
@@ -13,7 +14,15 @@ from waypost.api.auth import BackendOf
 from waypost.core.errors import BadRequest, Invalid, TooLarge
 from waypost.core.filters.values import plain
 
-_decoder = msgspec.json.Decoder(float_hook=lambda text: plain(Decimal(text)))
+
+def _number(text: str) -> float | Decimal:
+    """The number exactly. Raises ValueError beyond the range of floats, which most readers of JSON share."""
+    if isinf(float(text)):
+        raise ValueError(f"{text} is out of range")
+    return plain(Decimal(text))
+
+
+_decoder = msgspec.json.Decoder(float_hook=_number)
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from waypost.api.answers import answer
-from waypost.core.errors import Refused, Unauthorized, Unavailable, WaypostError
+from waypost.core.errors import Refused, TooMany, Unauthorized, Unavailable, WaypostError
 
 RETRY_AFTER_SECONDS = 1
 
@@ -33,6 +33,8 @@ def headers_of(error: Exception) -> dict[str, str]:
     """What an error's answer says in its header beside the body."""
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
+    if isinstance(error, TooMany):
+        return {"retry-after": str(error.retry_after)}
     return {"retry-after": str(RETRY_AFTER_SECONDS)} if isinstance(error, Unavailable) else {}
 
 

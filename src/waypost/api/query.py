@@ -40,6 +40,11 @@ class Query:
             raise wrong(name, f"must have at most {MOST_VALUES} values")
         return values
 
+    def keys(self, name: str) -> set[str]:
+        """The keys of an object: `a` for `name[a]=x`, `name[a][]=x` and `name[a][0]=x`."""
+        prefix = f"{name}["
+        return {key.removeprefix(prefix).partition("]")[0] for key, _ in self._pairs if key.startswith(prefix)}
+
     def one(self, name: str) -> str | None:
         """The only value, or None. Raises Invalid when there are several."""
         values = self._named(name)
@@ -79,7 +84,7 @@ class Query:
                 operator = key.removeprefix(name)[1:-1]
                 if operator not in _OPERATORS or key != f"{name}[{operator}]":
                     raise BadRequest(f"{key} is not known: use {', '.join(f'{name}[{op}]' for op in _OPERATORS)}")
-                bounds[operator] = _instant(key, value)
+                bounds[operator] = instant(key, value)
         return TimeRange(**bounds)
 
 
@@ -93,7 +98,8 @@ def _alternatives(options: Sequence[str]) -> str:
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
-def _instant(key: str, text: str) -> Micros:
+def instant(key: str, text: str) -> Micros:
+    """The instant that a parameter names. Raises BadRequest."""
     # a "+" of an offset that was sent unescaped arrives as a blank
     plus_restored = re.sub(r" (?=[0-9]{2}:[0-9]{2}$)", "+", text)
     instant = times.parse_date(text)

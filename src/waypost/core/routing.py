@@ -64,8 +64,12 @@ class Route(Struct, frozen=True):
         return cls(destination, topics.matcher(destination.topics), compiled)
 
 
-class Skip(NamedTuple):
-    """A destination that does not get the event. `reason` is one of `not_addressed`, `disabled`, `topic`, `filter`."""
+REASONS = ("not_addressed", "topic", "filter", "disabled")
+"""Why a destination may be skipped, in the order in which they are looked for."""
+
+
+class Skip(Struct, frozen=True, array_like=True, gc=False):
+    """A destination that does not get the event. `reason` is one of REASONS."""
 
     destination_id: str
     reason: str

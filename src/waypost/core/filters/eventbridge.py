@@ -280,9 +280,11 @@ def _check_paths(rule: Rule, at: Pointer) -> None:
 
 
 def _test_of(rule: Rule) -> Test:
+    """Absences in the order of their paths, so that writing a pattern and reading it again changes nothing."""
     present = [(path, test) for path, test in rule if test is not ABSENT]
-    absent = [Not(_at_path(path, Element(IsScalar()))) for path, test in rule if test is ABSENT]
-    return all_of([*([_tree(present)] if present else []), *absent])
+    absent = sorted(path for path, test in rule if test is ABSENT)
+    denials = [Not(_at_path(path, Element(IsScalar()))) for path in absent]
+    return all_of([*([_tree(present)] if present else []), *denials])
 
 
 def _at_path(path: Path, test: Test) -> Test:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from waypost.core.filters import paths
 from waypost.core.filters.ast import (
@@ -44,7 +46,7 @@ _MOST = 3
 """How many facts one sentence strings together."""
 
 
-class Fact(NamedTuple):
+class Fact(Struct, frozen=True, gc=False):
     """Whether the question holds, and the clause that says why."""
 
     holds: bool

@@ -168,7 +168,7 @@ def shown(value: object) -> str:
     """The value as a person reads it in a sentence; long ones are cut."""
     if isinstance(value, str):
         text = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
-        return f'"{text}"' if _NEEDS_NO_ESCAPE.fullmatch(text) else json.dumps(text)
+        return f'"{text}"' if text.isalnum() or _NEEDS_NO_ESCAPE.fullmatch(text) else json.dumps(text)
     if isinstance(value, dict | JsonObject):
         return "an object"
     if isinstance(value, list | tuple):
