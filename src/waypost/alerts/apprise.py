@@ -12,14 +12,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import Struct
 
 from waypost.connect.channel import Channel, ChannelConnection, ChannelType, Notice
 from waypost.connect.connector import Receipt, Tools
 from waypost.connect.fields import Field
+from waypost.connect.options import own_options
 from waypost.connect.service import plain_text
-from waypost.core.errors import DeliveryError, SettingsError
+from waypost.core.errors import DeliveryError
 
 _ON_THIS_MACHINE = (
     *("dbus", "glib", "gio", "gnome", "kde", "qt", "macosx", "windows"),  # desktops; some run commands
@@ -42,11 +42,7 @@ class AppriseOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def options_of(options: Mapping[str, Any]) -> AppriseOptions:
     """The options that concern Apprise. Raises SettingsError for one that is unknown or wrong."""
-    mine = {name.removeprefix("apprise_"): value for name, value in options.items() if name.startswith("apprise_")}
-    try:
-        return msgspec.convert(mine, AppriseOptions)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"apprise options: {error}") from error
+    return own_options("apprise", options, AppriseOptions)
 
 
 class AppriseType(ChannelType):

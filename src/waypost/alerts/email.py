@@ -32,6 +32,7 @@ from msgspec import Meta, Struct
 from waypost.connect.channel import Channel, ChannelConnection, ChannelType, Notice
 from waypost.connect.connector import Receipt, Tools
 from waypost.connect.fields import Field
+from waypost.connect.options import own_options
 from waypost.connect.service import clip, plain_text
 from waypost.core.errors import DeliveryError, SettingsError
 from waypost.core.model import SECOND
@@ -97,11 +98,7 @@ class MailServer(Struct, frozen=True, kw_only=True):
 
 def server_of(options: Mapping[str, Any]) -> MailServer | None:
     """The mail server that the options name, if any. Raises SettingsError for an option that is unknown or wrong."""
-    mine = {name.removeprefix("email_"): value for name, value in options.items() if name.startswith("email_")}
-    try:
-        found = msgspec.convert(mine, EmailOptions)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"email options: {error}") from error
+    found = own_options("email", options, EmailOptions)
     if found.server is None:
         return None
     try:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from waypost.connect.channel import Channel, ChannelConnection, ChannelType, Notice
 from waypost.connect.connector import Tools
 from waypost.connect.fields import Field
+from waypost.connect.options import own_options
 from waypost.connect.service import Poster, Service, clip_escaped
 from waypost.core import times
 from waypost.core.errors import DeliveryError, SettingsError
@@ -50,12 +51,11 @@ class MsTeamsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def options_of(options: Mapping[str, Any]) -> MsTeamsOptions:
     """The options that concern Teams. Raises SettingsError for one that is unknown or wrong."""
-    mine = {name.removeprefix("msteams_"): value for name, value in options.items() if name.startswith("msteams_")}
+    found = own_options("msteams", options, MsTeamsOptions)
     try:
-        found = msgspec.convert(mine, MsTeamsOptions)
         for base in found.base_urls:
             _parsed(base)
-    except ValueError as error:  # msgspec.ValidationError is one
+    except ValueError as error:
         raise SettingsError(f"msteams options: {error}") from error
     return found
 

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import Struct
 
 from waypost.connect.batch import Limits
 from waypost.connect.connector import Change, DestinationType, Message, Tools
 from waypost.connect.fields import Field
+from waypost.connect.options import own_options
 from waypost.connect.template import Template, compile_template, template_problems
-from waypost.core.errors import DeliveryError, Invalid, SettingsError
+from waypost.core.errors import DeliveryError, Invalid
 from waypost.core.model import Destination
 from waypost.net.aws import endpoint as endpoints
 from waypost.net.aws.client import AwsClient
@@ -57,11 +57,7 @@ class AwsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def options_of(options: Mapping[str, Any]) -> AwsOptions:
     """The options that concern AWS. Raises SettingsError for one that is unknown or wrong."""
-    mine = {name.removeprefix("aws_"): value for name, value in options.items() if name.startswith("aws_")}
-    try:
-        return msgspec.convert(mine, AwsOptions)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"aws options: {error}") from error
+    return own_options("aws", options, AwsOptions)
 
 
 REGION_FIELD = Field(

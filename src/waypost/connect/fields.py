@@ -77,10 +77,12 @@ class Field(Struct, frozen=True, kw_only=True):
         return None
 
 
-def problems(fields: Iterable[Field], values: Mapping[str, str], *, where: str) -> list[str]:
+def problems(
+    fields: Iterable[Field], values: Mapping[str, str], *, where: str, what: str = "destination type"
+) -> list[str]:
     """Every rule that the values break, unknown keys included. `where` is `config` or `credentials`."""
     known = {field.key: field for field in fields}
-    found = [f"{where}.{key} is not a field of this destination type" for key in values if key not in known]
+    found = [f"{where}.{key} is not a field of this {what}" for key in values if key not in known]
     for key, field in known.items():
         value = values.get(key, "")
         if value == "":

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-import msgspec
 from msgspec import Struct
 
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field
 from waypost.connect.headers import HeaderNames
+from waypost.connect.options import own_options
 from waypost.core.errors import DeliveryError, SettingsError
 from waypost.core.model import Destination
 from waypost.net.exchange import HttpRequest, HttpResponse, clean_header_value, header_line, is_header_name
@@ -43,12 +43,11 @@ class HookdeckOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def options_of(options: Mapping[str, Any]) -> HookdeckOptions:
     """The options that concern Hookdeck. Raises SettingsError for one that is unknown or wrong."""
-    mine = {name.removeprefix("hookdeck_"): value for name, value in options.items() if name.startswith("hookdeck_")}
+    found = own_options("hookdeck", options, HookdeckOptions)
     try:
-        found = msgspec.convert(mine, HookdeckOptions)
         for url in (found.base_url, found.api_url):
             parse_url(url)
-    except ValueError as error:  # msgspec.ValidationError is one
+    except ValueError as error:
         raise SettingsError(f"hookdeck options: {error}") from error
     if not is_header_name(found.header_prefix):
         raise SettingsError(f"hookdeck options: {found.header_prefix!r} cannot begin a header name")
