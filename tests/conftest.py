@@ -6,6 +6,11 @@ import importlib
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says something about the machine and nothing about the code.
+settings.register_profile("waypost", deadline=None)
+settings.load_profile("waypost")
 
 _SERVERS = Path(__file__).with_name("servers")
 

@@ -317,7 +317,10 @@ async def test_trouble_of_the_store_is_told_from_memory(house: House, tmp_path: 
     assert len({notice.dedup_key for _, notice in house.pagers.seen}) == 1
 
 
-async def test_a_backlog_is_told_once_and_its_end_once(house: House) -> None:
+async def test_a_backlog_is_told_once_and_its_end_once(build: Build) -> None:
+    house = build()
+    await house.start()
+    house.dispatcher._sweeper.cancel()  # it would look as well
     await house.add_channel()
     for age in (10.0, 31.0, 45.0, 16.0, 14.0, 10.0):
         await house.store.alerting.observe_backlog(age, now=clock.now())

@@ -110,9 +110,9 @@ async def delete_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, 
     responses={200: doc.returns("ChannelVerdict", "What came of it, good or bad."), **doc.errors(404)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def test_channel(channel_id: ChannelId, caller: Caller, backend: BackendOf) -> Response:
+async def test_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
     """One alert that says it is a test goes there now, whatever is muted. It is tried once and not put on record."""
-    channel = await backend.alerting.channel(channel_id, view_of(caller))
+    channel = await backend.alerting.channel_to_test(channel_id, view_of(caller), by=actor)
     try:
         await backend.try_channel(channel)
     except DeliveryError as error:

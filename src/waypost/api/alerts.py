@@ -121,7 +121,7 @@ async def _one(alert_id: str, caller: Identity, backend: Backend) -> Alert:
 async def list_audit_log(caller: Caller, query: QueryOf, backend: BackendOf) -> Response:
     """Who did what, newest first: every change through the API, and what Waypost did by itself.
 
-    A tenant's token sees what concerns that tenant.
+    A tenant's token sees what concerns that tenant. A manual retry says what came of it once its attempt was made.
     """
     page = pages.AUDIT.page(query)
     conditions = EntryQuery(
@@ -132,4 +132,6 @@ async def list_audit_log(caller: Caller, query: QueryOf, backend: BackendOf) -> 
         time=query.time("time"),
     )
     part = await backend.store.alerting.audit_log(conditions, page)
-    return answer(pages.AUDIT.render(page, part, [render.entry(item) for item in part.items]))
+    outcomes = await backend.store.replays.outcomes([item.seq for item in part.items])
+    models = [render.entry(item, view_of(caller), outcomes.get(item.seq)) for item in part.items]
+    return answer(pages.AUDIT.render(page, part, models))

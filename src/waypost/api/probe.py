@@ -43,7 +43,7 @@ _PENDING = {
 async def verify_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
     """Check the credentials and that the destination can be reached, as far as its service allows. Nothing is sent."""
     destination = await backend.manager.destination(scope.tenant_id, destination_id)
-    verdict = await backend.probe.verify(destination)
+    verdict = await backend.probe.verify(destination, by=scope.actor)
     return answer({"ok": True} if verdict.ok else {"ok": False, "code": verdict.code, "message": verdict.message})
 
 
@@ -68,7 +68,7 @@ async def test_destination(
     """
     include = query.choices("include", render.INCLUDES)
     destination = await backend.manager.destination(scope.tenant_id, destination_id)
-    trial = await backend.probe.test(destination)
+    trial = await backend.probe.test(destination, by=scope.actor)
     if trial.attempt is None:
         return answer({"status": "pending", "event_id": trial.event.id}, 202)
     return answer(render.attempt(trial.attempt, include, backend.registry))

@@ -67,6 +67,9 @@ def _since(body: Any) -> Micros:
         return 0
     if not isinstance(body, dict):
         raise Invalid(["the body must be a JSON object"])
+    unknown = [f"{name} is not a field of a recovery" for name in body if name != "since"]
+    if unknown:
+        raise Invalid(unknown)
     value = body.get("since")
     instant = times.parse(value) if isinstance(value, str) else None
     if value is not None and instant is None:

@@ -9,11 +9,12 @@ from waypost.api.render import ATTEMPT_PREFIX
 from waypost.connect import fields
 from waypost.connect.channel import ChannelType
 from waypost.core import ids, times
-from waypost.core.alerts import Channel, Kind, Rule
-from waypost.core.model import Micros
+from waypost.core.alerts import Channel, Rule
+from waypost.core.model import Actor, Micros
 from waypost.flow import thresholds
-from waypost.flow.notices import ALERT_PREFIX, Writer
+from waypost.flow.notices import ALERT_PREFIX, Writer, shown
 from waypost.store.alerting import Alert, ChannelState, Entry
+from waypost.store.replays import RetryOutcome
 
 ENTRY_PREFIX = "aud"
 
@@ -81,27 +82,36 @@ def alert(value: Alert, writer: Writer) -> dict[str, Any]:
         "title": title,
         "text": text,
         "facts": dict(writer.facts(value)),
-        "data": _data(value),
+        "data": shown(value.data),
         "acknowledged_at": _time(value.acknowledged_at),
         "acknowledged_by": value.acknowledged_by,
     }
 
 
-def _data(value: Alert) -> dict[str, Any]:
-    if value.kind is Kind.RECOVERED and "failing_since" in value.data:
-        return value.data | {"failing_since": _time(value.data["failing_since"])}
-    return value.data
+def actor(value: Actor, view: str | None) -> dict[str, Any]:
+    """Somebody as the tenant `view` sees it, who is not told from where the operator works; None is the operator."""
+    shows_ip = view is None or value.kind == "tenant"
+    return {"type": value.kind, "name": value.name, "ip": value.ip if shows_ip else None}
 
 
-def entry(value: Entry) -> dict[str, Any]:
+def entry(value: Entry, view: str | None, outcome: RetryOutcome | None = None) -> dict[str, Any]:
+    """An entry as the tenant `view` sees it; that of a manual retry with what came of it."""
     return {
         "id": ids.encode(ENTRY_PREFIX, value.seq),
         "time": times.render(ids.time_of(value.seq)),
-        "actor": {"type": value.actor.kind, "name": value.actor.name, "ip": value.actor.ip},
+        "actor": actor(value.actor, view),
         "action": value.action,
         "tenant_id": value.tenant_id,
         "subject": value.subject,
-        "detail": value.detail,
+        "detail": value.detail if outcome is None else value.detail | _outcome(outcome),
+    }
+
+
+def _outcome(value: RetryOutcome) -> dict[str, Any]:
+    return {
+        "attempt_id": ids.encode(ATTEMPT_PREFIX, value.attempt_seq),
+        "status": "success" if value.ok else "failed",
+        "code": value.code,
     }
 
 

@@ -103,10 +103,10 @@ async def delete_tenant(tenant_id: TenantId, _: Operator, actor: ActorOf, backen
     responses={200: doc.returns("TenantToken"), **doc.errors(403, 404)},
     openapi_extra=doc.operation(doc.ADMIN),
 )
-async def get_token(tenant_id: TenantId, _: Operator, backend: BackendOf) -> Response:
+async def get_token(tenant_id: TenantId, _: Operator, actor: ActorOf, backend: BackendOf) -> Response:
     """A bearer token with which a browser may call the API for this one tenant."""
     await backend.manager.tenant(tenant_id)
-    return answer({"token": backend.access.mint(tenant_id), "tenant_id": tenant_id})
+    return answer({"token": await backend.access.hand_out(tenant_id, by=actor), "tenant_id": tenant_id})
 
 
 @router.get(
@@ -117,11 +117,12 @@ async def get_token(tenant_id: TenantId, _: Operator, backend: BackendOf) -> Res
     openapi_extra=doc.operation(doc.ADMIN, doc.text("theme", "How the portal looks.", enum=list(THEMES))),
 )
 async def get_portal(
-    tenant_id: TenantId, _: Operator, query: QueryOf, request: Request, backend: BackendOf
+    tenant_id: TenantId, _: Operator, actor: ActorOf, query: QueryOf, request: Request, backend: BackendOf
 ) -> Response:
     """Send the tenant's browser to this URL. The token stands in the fragment, which no server log sees."""
     theme = query.choice("theme", THEMES)
     await backend.manager.tenant(tenant_id)
     base = (backend.settings.public_url or str(request.base_url)).rstrip("/")
     path = f"{base}/portal/{quote(tenant_id, safe='')}" + (f"?theme={theme}" if theme else "")
-    return answer({"redirect_url": f"{path}#token={backend.access.mint(tenant_id)}", "tenant_id": tenant_id})
+    token = await backend.access.hand_out(tenant_id, by=actor)
+    return answer({"redirect_url": f"{path}#token={token}", "tenant_id": tenant_id})

@@ -7,7 +7,7 @@ its own hears what the operator's rule finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -86,7 +86,7 @@ PARAMETERS: dict[Kind, tuple[str, ...]] = {
     Kind.DESTINATION_DISABLED: (),
     Kind.RECOVERED: (),
     Kind.BACKLOG_AGE: ("age_seconds",),
-    Kind.STORE_TROUBLE: (),
+    Kind.STORE_TROUBLE: ("age_seconds",),
     Kind.AUTO_DISABLE: ("count", "failing_seconds", "all_of", "codes", "probe_after_seconds"),
 }
 
@@ -151,12 +151,22 @@ class Channel(Struct, frozen=True, kw_only=True):
 _MOST_REMEMBERED = 100_000
 
 
+def worst(*severities: Severity) -> Severity:
+    """The highest of several severities."""
+    return max(severities, key=SEVERITIES.index)
+
+
 class Audience(StrEnum):
     """Whose alert it is."""
 
     OPERATOR = "operator"
     TENANT = "tenant"
     BOTH = "both"
+
+    @property
+    def parts(self) -> tuple[Audience, ...]:
+        """The operator, the tenant, or each of them."""
+        return (Audience.OPERATOR, Audience.TENANT) if self is Audience.BOTH else (self,)
 
 
 class Watched(NamedTuple):
@@ -167,7 +177,10 @@ class Watched(NamedTuple):
 
 
 class Raised(Struct, frozen=True, kw_only=True):
-    """An alert as it is found, before it has a number. `data` is what is special to its kind."""
+    """An alert as it is found, before it has a number. `data` is what is special to its kind.
+
+    `relieves` is how bad the trouble was that is over: whoever heard of that is to hear of its end.
+    """
 
     kind: Kind
     topic: str
@@ -175,6 +188,20 @@ class Raised(Struct, frozen=True, kw_only=True):
     audience: Audience
     rule: Rule
     data: dict[str, Any]
+    relieves: Severity | None = None
+
+
+def about_the_whole(rule: Rule, data: dict[str, Any], *, recovered: bool) -> Raised:
+    """The alert that a rule about the server raises, or the end of it."""
+    return Raised(
+        kind=Kind.RECOVERED if recovered else rule.kind,
+        topic=SYSTEM_RECOVERED[rule.kind] if recovered else TOPICS[rule.kind],
+        severity="info" if recovered else rule.severity,
+        audience=Audience.OPERATOR,
+        rule=rule,
+        data=data,
+        relieves=rule.severity if recovered else None,
+    )
 
 
 class Book:
@@ -229,29 +256,27 @@ class Book:
     def listeners(self, raised: Raised, tenant_id: str | None, *, now: Micros) -> list[Channel]:
         """The channels that are to be told of an alert."""
         rule = raised.rule
-        if _is_muted(rule.muted_until, now):
+        if is_muted(rule.muted_until, now):
             return []
         hearing = self.subscribers(raised.topic, tenant_id, raised.audience, now=now)
+        severity = worst(raised.severity, raised.relieves or raised.severity)
         return [
             channel
             for channel in hearing
-            if SEVERITIES.index(raised.severity) >= SEVERITIES.index(channel.min_severity)
+            if worst(severity, channel.min_severity) == severity
             and (rule.channel_ids is None or channel.owner != rule.owner or channel.id in rule.channel_ids)
         ]
 
     def subscribers(self, topic: str, tenant_id: str | None, audience: Audience, *, now: Micros) -> list[Channel]:
         """The channels of an audience that ask for a topic and are not muted."""
-        owners: Sequence[str | None] = {
-            Audience.OPERATOR: (None,),
-            Audience.TENANT: (tenant_id,),
-            Audience.BOTH: (None, tenant_id),
-        }[audience]
+        owners = [None if part is Audience.OPERATOR else tenant_id for part in audience.parts]
         return [
             channel
             for channel in self._channels
-            if channel.owner in owners and self._covers[channel.id](topic) and not _is_muted(channel.muted_until, now)
+            if channel.owner in owners and self._covers[channel.id](topic) and not is_muted(channel.muted_until, now)
         ]
 
 
-def _is_muted(until: Micros | None, now: Micros) -> bool:
+def is_muted(until: Micros | None, now: Micros) -> bool:
+    """Whether a rule or a channel that is muted until then still is."""
     return until is not None and now < until

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from waypost.core.alerts import TOPICS, Audience, Kind, Raised, Rule, Watched
+from waypost.core.alerts import TOPICS, Audience, Kind, Raised, Rule, Severity, Watched, worst
 from waypost.core.model import SECOND, Disabling, Micros
 
 _BUCKETS_A_WINDOW = 20
@@ -23,26 +23,30 @@ Buckets = tuple[tuple[int, int, int], ...]
 
 
 class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a rule has said so far: the highest step, when, and whether it stands; what it counts in its window."""
+    """What a rule has said so far, by its kind: the highest step; when; or whether it stands and what it counts.
+
+    `width` is the length of the buckets: a rule that was given another window begins anew.
+    """
 
     step: int = 0
     at: Micros = 0
     standing: bool = False
     buckets: Buckets = ()
+    width: Micros = 0
 
 
 class Health(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a destination is doing.
 
     `streak` counts the failures since the last success, `failing_since` is the first of them. `told` is kept by rule.
-    `troubled` holds the audiences that have heard of trouble and not yet of its end. `probes` counts the trials of a
+    `troubled` says who has heard of trouble and not yet of its end, and how bad it was. `probes` counts the trials of a
     disabled destination; the next one is due at `probe_at`.
     """
 
     streak: int = 0
     failing_since: Micros | None = None
     told: dict[str, Told] = {}
-    troubled: tuple[Audience, ...] = ()
+    troubled: dict[Audience, Severity] = {}
     probes: int = 0
     probe_at: Micros | None = None
 
@@ -70,9 +74,10 @@ class Observation(Struct, frozen=True, kw_only=True):
     enable: bool = False
 
 
-def rate_rules(watched: Sequence[Watched]) -> list[Rule]:
-    """The rules that count in a window: before the first failure they are to be seeded with what went before."""
-    return [one.rule for one in watched if one.rule.kind is Kind.FAILURE_RATE]
+def uncounted(health: Health, watched: Sequence[Watched]) -> list[Rule]:
+    """The rules whose window is empty: before a failure they are to be seeded with what went before."""
+    rates = [one.rule for one in watched if one.rule.kind is Kind.FAILURE_RATE]
+    return [rule for rule in rates if not _counts(health.told.get(rule.id, Told()), bucket_width(rule))]
 
 
 def bucket_width(rule: Rule) -> Micros:
@@ -83,8 +88,8 @@ def bucket_width(rule: Rule) -> Micros:
 
 def seeded(health: Health, rule: Rule, successes: Sequence[tuple[int, int]]) -> Health:
     """The health with what a rule would have counted: (number of the bucket, successes), oldest first."""
-    counted = Told(buckets=tuple((bucket, count, 0) for bucket, count in successes))
-    return structs.replace(health, told={**health.told, rule.id: counted})
+    buckets = tuple((bucket, count, 0) for bucket, count in successes)
+    return structs.replace(health, told={**health.told, rule.id: Told(buckets=buckets, width=bucket_width(rule))})
 
 
 def observe(health: Health, sighting: Sighting, watched: Sequence[Watched], disabled: Disabling | None) -> Observation:
@@ -107,12 +112,14 @@ def enabled(health: Health) -> Health:
 
 
 def _observe_success(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Observation:
-    told = {rule_id: structs.replace(one, step=0) for rule_id, one in health.told.items()}
-    for one in watched:
-        if one.rule.id in told and one.rule.kind is Kind.FAILURE_RATE:
-            told[one.rule.id] = _counted(told[one.rule.id], one.rule, sighting)
-    kept = {rule_id: one for rule_id, one in told.items() if one != Told()}
-    calm = Health(told=kept, troubled=health.troubled)
+    told: dict[str, Told] = {}
+    for rule in (one.rule for one in watched if one.rule.id in health.told):
+        after = structs.replace(health.told[rule.id], step=0)
+        if rule.kind is Kind.FAILURE_RATE:
+            after = _counted(after, rule, sighting)
+        if after != Told():
+            told[rule.id] = after
+    calm = Health(told=told, troubled=health.troubled)
     return _recovered(calm, watched, began=health.failing_since)
 
 
@@ -120,12 +127,14 @@ def _recovered(health: Health, watched: Sequence[Watched], began: Micros | None)
     """Tell those who heard of trouble that it is over, once nothing stands any more."""
     if not health.troubled or any(told.standing for told in health.told.values()):
         return Observation(health=health)
-    raised = tuple(
-        _raise(one, {"failing_since": began})
-        for one in watched
-        if one.rule.kind is Kind.RECOVERED and _overlap(one.audience, health.troubled)
-    )
-    return Observation(health=structs.replace(health, troubled=()), raised=raised)
+    raised = []
+    for one in watched:
+        heard = {part: health.troubled[part] for part in one.audience.parts if part in health.troubled}
+        if one.rule.kind is Kind.RECOVERED and heard:
+            audience = one.audience if len(heard) == len(one.audience.parts) else next(iter(heard))
+            relief = _raise(one._replace(audience=audience), began)
+            raised.append(structs.replace(relief, relieves=worst(*heard.values())))
+    return Observation(health=structs.replace(health, troubled={}), raised=tuple(raised))
 
 
 def _observe_failure(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Observation:
@@ -135,31 +144,42 @@ def _observe_failure(health: Health, sighting: Sighting, watched: Sequence[Watch
     raised: list[Raised] = []
     for one in watched:
         if one.rule.kind is Kind.CONSECUTIVE_FAILURES:
-            raised += _steps(failing, one, sighting)
+            raised += _steps(failing, one)
         elif one.rule.kind is Kind.FAILURE_RATE:
             raised += _rate(failing, one, sighting)
         elif one.rule.kind is Kind.EXHAUSTED_RETRIES and sighting.exhausted:
             raised += _exhausted(failing, one, sighting)
-    troubles = [one.audience for one in raised if one.kind is not Kind.EXHAUSTED_RETRIES]
     disabling = _disabling(failing, sighting, watched)
     if disabling is not None:
-        told_of = [one for one in watched if one.rule.kind is Kind.DESTINATION_DISABLED]
-        raised += [_raise(one, {"reason": disabling.reason, "streak": failing.streak}) for one in told_of]
-        troubles += [one.audience for one in told_of]
+        raised += [
+            _raise(one, failing.failing_since, reason=disabling.reason, streak=failing.streak)
+            for one in watched
+            if one.rule.kind is Kind.DESTINATION_DISABLED
+        ]
         failing = structs.replace(failing, probe_at=_next_probe(watched, 0, sighting.at))
-    troubled = tuple(dict.fromkeys((*health.troubled, *troubles)))
     return Observation(
-        health=structs.replace(failing, troubled=troubled), raised=tuple(raised), disabling=disabling
+        health=structs.replace(failing, troubled=_troubled(health.troubled, raised)),
+        raised=tuple(raised),
+        disabling=disabling,
     )
 
 
-def _steps(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
+def _troubled(before: dict[Audience, Severity], raised: Sequence[Raised]) -> dict[Audience, Severity]:
+    """Who is owed the end of trouble after these alerts. A delivery that was given up has no end to be told."""
+    troubled = dict(before)
+    for one in raised:
+        if one.kind is not Kind.EXHAUSTED_RETRIES:
+            troubled |= {part: worst(one.severity, troubled.get(part, one.severity)) for part in one.audience.parts}
+    return troubled
+
+
+def _steps(health: Health, one: Watched) -> list[Raised]:
     count, told = one.rule.thresholds.count or 1, health.told.get(one.rule.id, Told())
     reached = max((step for step in one.rule.thresholds.steps if health.streak * 100 >= count * step), default=0)
     if reached <= told.step:
         return []
-    health.told[one.rule.id] = structs.replace(told, step=reached, at=sighting.at)
-    return [_raise(one, {"current": health.streak, "max": count, "threshold": reached})]
+    health.told[one.rule.id] = Told(step=reached)
+    return [_raise(one, health.failing_since, current=health.streak, max=count, threshold=reached)]
 
 
 def _rate(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
@@ -172,34 +192,39 @@ def _rate(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
     return [
         _raise(
             one,
-            {
-                "failed": failures,
-                "attempts": successes + failures,
-                "percent": round(100 * failures / (successes + failures), 1),
-                "threshold": limits.percent,
-                "window_seconds": limits.window_seconds,
-            },
+            health.failing_since,
+            failed=failures,
+            attempts=successes + failures,
+            percent=round(100 * failures / (successes + failures), 1),
+            threshold=limits.percent,
+            window_seconds=limits.window_seconds,
         )
     ]
 
 
 def _counted(told: Told, rule: Rule, sighting: Sighting) -> Told:
-    """The window with one more attempt. An alert stands until the share of failures has fallen to half the limit."""
+    """The window with one more attempt. An alert stands until the share of failures has fallen to half the limit.
+
+    It begins with a failure: a success that makes the attempts enough leaves it to the next one.
+    """
     width, limits = bucket_width(rule), rule.thresholds
     now = sighting.at // width
     oldest = now - round((limits.window_seconds or 0) * SECOND) // width
-    buckets = {bucket: (successes, failures) for bucket, successes, failures in told.buckets if bucket > oldest}
+    buckets = {bucket: (successes, failures) for bucket, successes, failures in _counts(told, width) if bucket > oldest}
     successes, failures = buckets.get(now, (0, 0))
     buckets[now] = (successes + sighting.ok, failures + (not sighting.ok))
     kept: Buckets = tuple((bucket, *counts) for bucket, counts in sorted(buckets.items()))
     successes, failures = _sums(kept)
     share, limit = 100 * failures / (successes + failures), limits.percent or 0.0
-    over = share >= limit and successes + failures >= (limits.min_count or 1)
+    over = not sighting.ok and share >= limit and successes + failures >= (limits.min_count or 1)
     standing = share > limit / 2 if told.standing else over
     if not failures:
-        return Told(step=told.step, at=told.at)  # nothing to count until the next failure, which is seeded anew
-    at = sighting.at if over and not told.standing else told.at
-    return structs.replace(told, at=at, standing=standing, buckets=kept)
+        return Told()  # nothing to count until the next failure, which is seeded anew
+    return Told(standing=standing, buckets=kept, width=width)
+
+
+def _counts(told: Told, width: Micros) -> Buckets:
+    return told.buckets if told.width == width else ()
 
 
 def _sums(buckets: Buckets) -> tuple[int, int]:
@@ -211,8 +236,8 @@ def _exhausted(health: Health, one: Watched, sighting: Sighting) -> list[Raised]
     quiet_until = told.at + round((one.rule.thresholds.window_seconds or 0) * SECOND)
     if told.at and sighting.at < quiet_until:
         return []
-    health.told[one.rule.id] = structs.replace(told, at=sighting.at)
-    return [_raise(one, {})]
+    health.told[one.rule.id] = Told(at=sighting.at)
+    return [_raise(one, health.failing_since)]
 
 
 def _disabling(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Disabling | None:
@@ -270,7 +295,7 @@ def _next_probe(watched: Sequence[Watched], probes: int, now: Micros) -> Micros 
     return now + round(min(wait, max(min(waits), _LONGEST_PROBE_WAIT)) * SECOND)
 
 
-def _raise(one: Watched, data: dict[str, Any]) -> Raised:
+def _raise(one: Watched, failing_since: Micros | None, **data: Any) -> Raised:
     rule = one.rule
     return Raised(
         kind=rule.kind,
@@ -278,9 +303,5 @@ def _raise(one: Watched, data: dict[str, Any]) -> Raised:
         severity=rule.severity,
         audience=one.audience,
         rule=rule,
-        data=data,
+        data=data | {"failing_since": failing_since},
     )
-
-
-def _overlap(audience: Audience, troubled: Sequence[Audience]) -> bool:
-    return audience is Audience.BOTH or audience in troubled or Audience.BOTH in troubled

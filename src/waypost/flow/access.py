@@ -15,7 +15,7 @@ from msgspec import Struct
 from waypost.core.errors import BadRequest, Invalid, NotFound, Unauthorized, Unavailable
 from waypost.core.model import SECOND, SYSTEM, Actor, Micros
 from waypost.flow.clock import token
-from waypost.store.alerting import Entry
+from waypost.store.alerting import AlertStore, Entry
 from waypost.store.base import ApiKey
 
 ALGORITHM = "HS256"
@@ -65,13 +65,16 @@ class NewKey(Struct, frozen=True):
 
 
 class KeyStore(Protocol):
-    """The part of the store that keeps API keys."""
+    """The part of the store that keeps API keys and the audit log."""
 
     async def add_api_key(self, key: ApiKey, entry: Entry | None = None) -> None: ...
 
     async def api_keys(self) -> tuple[ApiKey, ...]: ...
 
     async def revoke_api_key(self, key_id: str, entry: Entry | None = None) -> bool: ...
+
+    @property
+    def alerting(self) -> AlertStore: ...
 
 
 class Access:
@@ -137,6 +140,11 @@ class Access:
         issued = self._now() // SECOND
         claims = {"iss": ISSUER, "sub": tenant_id, "iat": issued, "exp": issued + round(self._jwt_lifetime)}
         return jwt.encode(claims, self._jwt_secret, algorithm=ALGORITHM)
+
+    async def hand_out(self, tenant_id: str, *, by: Actor) -> str:
+        """A token that somebody asked for, once that is written down."""
+        await self._store.alerting.audit(Entry(actor=by, action="tenant.token", tenant_id=tenant_id, subject=tenant_id))
+        return self.mint(tenant_id)
 
     # keys
 

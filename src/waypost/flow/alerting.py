@@ -11,13 +11,14 @@ from waypost.connect import fields
 from waypost.connect.channel import ChannelType
 from waypost.connect.connector import Change, Tools
 from waypost.connect.relay import as_destination
-from waypost.core import times, topics
+from waypost.core import ids, times, topics
 from waypost.core.alerts import (
     DEFAULT_SEVERITY,
     NEWS_TOPICS,
     OF_THE_WHOLE,
     PARAMETERS,
     SEVERITIES,
+    Audience,
     Channel,
     Kind,
     Rule,
@@ -27,6 +28,7 @@ from waypost.core.errors import Conflict, Forbidden, Invalid, NotFound
 from waypost.core.model import Actor, Micros
 from waypost.flow import thresholds
 from waypost.flow.clock import token
+from waypost.flow.notices import ALERT_PREFIX
 from waypost.flow.values import merged_fields
 from waypost.store.alerting import Alert, AlertQuery, ChannelState, Entry
 from waypost.store.base import Page, Slice, Store
@@ -110,6 +112,7 @@ class Alerting:
         kind = Kind(str(kind))
         if kind in OF_THE_WHOLE and (owner is not None or tenant_id is not None):
             raise Forbidden(f"{kind} is about the whole server: it is the operator's alone")
+        await self._refuse_unknown(tenant_id)
         now, no = self._now(), await self._destination_no(tenant_id, sent.get("destination_id"))
         new = Rule(
             no=0,
@@ -125,7 +128,9 @@ class Alerting:
             updated_at=now,
         )
         new = await self._with_changes(new, sent)
-        added = await self._store.alerting.add_rule(new, _entry(by, "alert_rule.create", new, {"kind": str(kind)}))
+        where = {"tenant_id": tenant_id, "destination_id": new.destination_id}
+        entry = _entry(by, "alert_rule.create", new, {"kind": str(kind), **where})
+        added = await self._store.alerting.add_rule(new, entry)
         self._changed()
         return added
 
@@ -136,7 +141,10 @@ class Alerting:
         if old.no == 0:
             raise Conflict("this rule comes from the settings: create one of the same kind to take its place")
         _refuse_fixed(sent, _FIXED_OF_A_RULE)
-        new = structs.replace(await self._with_changes(old, sent), updated_at=self._now())
+        new = await self._with_changes(old, sent)
+        if new == old:
+            return old
+        new = structs.replace(new, updated_at=self._now())
         if not await self._store.alerting.replace_rule(new, _entry(by, "alert_rule.update", new, _names(sent))):
             raise NotFound("alert rule not found")
         self._changed()
@@ -152,6 +160,10 @@ class Alerting:
 
     def _default_thresholds(self, kind: Kind) -> Thresholds:
         return next((rule.thresholds for rule in self._defaults if rule.kind is kind), Thresholds())
+
+    async def _refuse_unknown(self, tenant_id: str | None) -> None:
+        if tenant_id is not None and await self._store.tenant(tenant_id) is None:
+            raise NotFound("tenant not found")
 
     async def _destination_no(self, tenant_id: str | None, destination_id: object) -> int | None:
         if destination_id is None:
@@ -181,15 +193,18 @@ class Alerting:
         return changed
 
     async def _channel_ids(self, rule: Rule, sent: Mapping[str, Any], problems: list[str]) -> tuple[str, ...] | None:
-        wanted = sent.get("channel_ids", rule.channel_ids)
+        if "channel_ids" not in sent:
+            return rule.channel_ids
+        wanted = sent["channel_ids"]
         if wanted is None:
             return None
-        if not isinstance(wanted, list | tuple) or len(wanted) > MOST_CHANNELS_OF_A_RULE:
+        is_list = isinstance(wanted, list) and all(isinstance(channel_id, str) for channel_id in wanted)
+        if not is_list or len(wanted) > MOST_CHANNELS_OF_A_RULE:
             problems.append(f"channel_ids must be a list of at most {MOST_CHANNELS_OF_A_RULE} ids, or null for all")
             return None
         known = {channel.id for channel in await self._store.alerting.channels() if channel.owner == rule.owner}
         problems += [f"channel_ids: {channel_id} is not known" for channel_id in wanted if channel_id not in known]
-        return tuple(map(str, wanted))
+        return tuple(wanted)
 
     # channels
 
@@ -201,6 +216,12 @@ class Alerting:
     async def channel(self, channel_id: str, view: str | None) -> Channel:
         """Raises NotFound."""
         return _found(channel_id, await self.channels(view), "alert channel not found")
+
+    async def channel_to_test(self, channel_id: str, view: str | None, *, by: Actor) -> Channel:
+        """The channel, once it is written down that somebody tests it. Raises NotFound."""
+        found = await self.channel(channel_id, view)
+        await self._store.alerting.audit(_entry(by, "alert_channel.test", found))
+        return found
 
     async def channel_state(self, channel: Channel) -> ChannelState:
         return await self._store.alerting.channel_state(channel.no)
@@ -214,10 +235,11 @@ class Alerting:
         problems: list[str] = []
         kind = _one_of("type", sent.get("type"), list(self.types), problems)
         owner = sent.get("tenant_id") if view is None else view
-        if kind is None:
+        if owner is not None and not isinstance(owner, str):
+            problems.append("tenant_id must be text")
+        if kind is None or problems:
             raise Invalid(problems)
-        if owner is not None and await self._store.tenant(str(owner)) is None:
-            raise NotFound("tenant not found")
+        await self._refuse_unknown(owner)
         now = self._now()
         new = Channel(
             no=0,
@@ -241,7 +263,10 @@ class Alerting:
         sent = _object(body, _CHANNEL_FIELDS, "an alert channel")
         old = await self.channel(channel_id, view)
         _refuse_fixed(sent, _FIXED_OF_A_CHANNEL)
-        new = structs.replace(self._changed_channel(old, sent, [], by=by), updated_at=self._now())
+        new = self._changed_channel(old, sent, [], by=by)
+        if new == old:
+            return old
+        new = structs.replace(new, updated_at=self._now())
         stored = await self._store.alerting.replace_channel(new, _entry(by, "alert_channel.update", new, _names(sent)))
         if stored is None:
             raise Conflict("the alert channel is being changed by others at the same time; try again")
@@ -279,8 +304,8 @@ class Alerting:
                 options=self._tools.options,
             )
             config, credentials = kind.prepare(change)
-        problems += fields.problems(kind.config_fields, config, where="config")
-        problems += fields.problems(kind.credential_fields, credentials, where="credentials")
+        problems += fields.problems(kind.config_fields, config, where="config", what=kind.what)
+        problems += fields.problems(kind.credential_fields, credentials, where="credentials", what=kind.what)
         problems += [] if problems else kind.check(config, credentials, self._tools)
         if problems:
             raise Invalid(list(dict.fromkeys(problems)))
@@ -293,14 +318,15 @@ class Alerting:
 
     async def acknowledge(self, alert: Alert, *, by: Actor) -> Alert:
         """Somebody has seen it. Idempotent: the first one stays on record."""
-        now = self._now()
         entry = Entry(
-            actor=by, action="alert.acknowledge", tenant_id=alert.tenant_id, subject=str(alert.seq), detail={}
+            actor=by,
+            action="alert.acknowledge",
+            tenant_id=None if alert.audience is Audience.OPERATOR else alert.tenant_id,
+            subject=ids.encode(ALERT_PREFIX, alert.seq),
         )
-        await self._store.alerting.acknowledge(alert.seq, entry, now=now)
-        if alert.acknowledged_at is not None:
-            return alert
-        return structs.replace(alert, acknowledged_at=now, acknowledged_by=str(by))
+        await self._store.alerting.acknowledge(alert.seq, entry, now=self._now())
+        seen = await self.alerts(AlertQuery(seqs=(alert.seq,)), Page(limit=1))
+        return seen.items[0]
 
 
 def _place(sent: Mapping[str, Any], view: str | None, problems: list[str]) -> tuple[str | None, str | None]:
@@ -358,8 +384,7 @@ def _refuse_fixed(sent: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def _entry(by: Actor, action: str, thing: Rule | Channel, detail: dict[str, Any] | None = None) -> Entry:
-    tenant_id = thing.tenant_id if isinstance(thing, Rule) else thing.owner
-    return Entry(actor=by, action=action, tenant_id=tenant_id, subject=thing.id, detail=detail or {})
+    return Entry(actor=by, action=action, tenant_id=thing.owner, subject=thing.id, detail=detail or {})
 
 
 def _names(sent: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ NEWS_PREFIX = "opn"
 TEST_TOPIC = "alert.test"
 
 _SHOWN_OF_A_RESPONSE = 500
+_COUNTS_OF_FAILURES = ("current", "max", "threshold")
 _RECOVERED = {topic: f"{TOPICS[kind].split('.')[1]}_recovered" for kind, topic in SYSTEM_RECOVERED.items()}
 _NAMES = (*(kind.value for kind in Kind if kind in TOPICS), *_RECOVERED.values(), "test")
 
@@ -54,6 +55,8 @@ class Writer:
         self._types = types
         self._public_url = None if public_url is None else public_url.rstrip("/")
         self._deployment_id = deployment_id
+        if templates is not None and not templates.is_dir():
+            raise SettingsError(f"alert_templates: {templates} is not a folder")
         loaders = [FileSystemLoader(templates)] if templates is not None else []
         environment = SandboxedEnvironment(
             loader=ChoiceLoader([*loaders, PackageLoader("waypost.flow", "templates")]),
@@ -63,23 +66,28 @@ class Writer:
         environment.filters["duration"] = _duration
         try:
             self._templates = {name: environment.get_template(f"{name}.txt") for name in _NAMES}
-        except (TemplateError, OSError) as error:
+        except (TemplateError, OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"alert_templates: {error}") from None
 
     # what people read
 
     def words(self, alert: Alert) -> Words:
         """The title and the text of an alert; plain ones when its template fails."""
-        template = self._templates[_RECOVERED.get(alert.topic, alert.kind.value)]
+        plain = f"{alert.kind} of {alert.destination_id or 'the server'}"
+        if alert.destination_id is not None and alert.occurrence is None:
+            return plain, "What happened there is no longer on record."
+        return self._words(_RECOVERED.get(alert.topic, alert.kind.value), plain, self._scope(alert))
+
+    def _words(self, name: str, plain: str, scope: Mapping[str, Any]) -> Words:
         try:
-            return _split(template.render(self._scope(alert)))
-        except TemplateError as error:
-            about = alert.destination_id or "the server"
-            return f"{alert.kind} of {about}", f"The template {template.name} of this alert failed: {error}"
+            title, _, text = self._templates[name].render(scope).strip().partition("\n")
+        except Exception as error:  # noqa: BLE001  the operator's template can fail in any way, and the alert is to be told
+            return plain, f"The template {name}.txt of this alert failed: {error}"
+        return title.strip(), text.strip()
 
     def _scope(self, alert: Alert) -> dict[str, Any]:
         occurrence = alert.occurrence
-        scope: dict[str, Any] = {"kind": alert.kind.value, "severity": alert.severity, "data": alert.data}
+        scope: dict[str, Any] = {"kind": alert.kind.value, "severity": alert.severity, "data": shown(alert.data)}
         scope |= {"tenant_id": alert.tenant_id, "link": self.link(alert.tenant_id, alert.destination_id)}
         scope["destination"] = {"id": alert.destination_id, "type": "", "target": ""}
         if occurrence is not None:
@@ -107,9 +115,9 @@ class Writer:
             ("Error", attempt.detail),
             ("Response", str(response["body"])[:_SHOWN_OF_A_RESPONSE] if response.get("body") else None),
             ("Attempt", f"{attempt.number} at {times.render(attempt.time)}"),
-            ("First failure", None if since is None else times.render(since)),
+            ("First failure", _time(since)),
             ("Failures in a row", alert.data.get("current") or alert.data.get("streak")),
-            ("Next retry", None if occurrence.next_due is None else times.render(occurrence.next_due)),
+            ("Next retry", _time(occurrence.next_due) if to.disabled_at is None else None),
         ]
         return tuple((label, str(value)) for label, value in found if value not in (None, ""))
 
@@ -167,7 +175,7 @@ class Writer:
 
     def test(self, seq: int) -> Notice:
         """What the test button sends."""
-        title, text = _split(self._templates["test"].render())
+        title, text = self._words("test", "A test alert", {})
         id_, at = ids.encode(ALERT_PREFIX, seq), ids.time_of(seq)
         return Notice(
             id=id_,
@@ -194,11 +202,12 @@ class Writer:
         data: dict[str, Any] = {"severity": alert.severity, "tenant_id": alert.tenant_id}
         if alert.occurrence is not None:
             data |= self._of_occurrence(alert.occurrence)
+        found = shown(alert.data)
         if alert.kind is Kind.CONSECUTIVE_FAILURES:
-            return data | {"consecutive_failures": alert.data}
+            data["consecutive_failures"] = {name: found.pop(name) for name in _COUNTS_OF_FAILURES}
         if alert.kind is Kind.DESTINATION_DISABLED and alert.occurrence is not None:
-            data["disabled_at"] = _time(alert.occurrence.destination.disabled_at)
-        return data | alert.data
+            data["disabled_at"] = times.render(alert.occurrence.destination.disabled_at or ids.time_of(alert.seq))
+        return data | found
 
     def _of_occurrence(self, occurrence: Occurrence) -> dict[str, Any]:
         return {
@@ -210,12 +219,13 @@ class Writer:
 
     def _destination(self, value: Destination) -> dict[str, Any]:
         kind = self._types.get(value.type)
+        shown_fields = [field for field in kind.config_fields if field.type != "key_value_map"] if kind else []
         return {
             "id": value.id,
             "tenant_id": value.tenant_id,
             "type": value.type,
             "topics": value.topics,
-            "config": fields.redact(kind.config_fields if kind else (), value.config),
+            "config": fields.redact(shown_fields, value.config),
             "metadata": value.metadata,
             "created_at": times.render(value.created_at),
             "disabled_at": _time(value.disabled_at),
@@ -274,9 +284,10 @@ def _dedup_key(alert: Alert) -> str:
     return f"waypost:{alert.tenant_id}:{alert.destination_id}"
 
 
-def _split(rendered: str) -> Words:
-    title, _, text = rendered.strip().partition("\n")
-    return title.strip(), text.strip()
+def shown(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is special to an alert's kind, its instant as text."""
+    since = {"failing_since": _time(data["failing_since"])} if "failing_since" in data else {}
+    return {**data, **since}
 
 
 def _time(instant: Micros | None) -> str | None:

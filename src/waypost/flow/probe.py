@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import structlog
@@ -15,9 +16,10 @@ from waypost.connect.connector import DestinationType, Tools
 from waypost.connect.registry import Registry
 from waypost.core import ids
 from waypost.core.errors import BadRequest, DeliveryError, MissingExtra, WaypostError
-from waypost.core.model import Destination, Event
+from waypost.core.model import Actor, Destination, Event
 from waypost.flow import clock
 from waypost.flow.publish import Deliverer
+from waypost.store.alerting import Entry
 from waypost.store.base import AttemptQuery, Page, Publication, Store, StoredAttempt
 
 _log = structlog.get_logger("waypost")
@@ -67,8 +69,9 @@ class Prober:
 
     # credentials and reachability
 
-    async def verify(self, destination: Destination) -> Verdict:
+    async def verify(self, destination: Destination, *, by: Actor) -> Verdict:
         """Connect anew with the destination's present values and let its type look around. Nothing is sent."""
+        await self._write_down(destination, "destination.verify", by)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._look_around(destination)
@@ -99,7 +102,7 @@ class Prober:
 
     # a test event
 
-    async def test(self, destination: Destination) -> Trial:
+    async def test(self, destination: Destination, *, by: Actor) -> Trial:
         """Send a marked event to this destination alone and wait for its first attempt.
 
         It goes the way of every event: stored, dispatched, settled, put on record. The destination's topics and filter
@@ -110,7 +113,13 @@ class Prober:
             raise BadRequest("Destination is disabled")
         event = self._event(destination)
         await self._publish(event, destination)
+        await self._write_down(destination, "destination.test", by, event_id=event.id)
         return Trial(event=event, attempt=await self._first_attempt(event))
+
+    async def _write_down(self, destination: Destination, action: str, by: Actor, **detail: Any) -> None:
+        await self._store.alerting.audit(
+            Entry(actor=by, action=action, tenant_id=destination.tenant_id, subject=destination.id, detail=detail)
+        )
 
     def _event(self, destination: Destination) -> Event:
         seq, now = self._next_seq(), clock.now()

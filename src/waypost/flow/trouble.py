@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from waypost.core.alerts import SYSTEM_RECOVERED, TOPICS, Audience, Book, Channel, Kind, Raised, Rule
+from waypost.core.alerts import Book, Channel, Kind, Rule, about_the_whole
 from waypost.core.errors import DeliveryError, Unavailable
 from waypost.flow import clock
 from waypost.flow.notices import Writer
@@ -103,15 +103,7 @@ class Trouble:
         await self._put_on_record(lasted, over)
 
     async def _tell(self, rule: Rule, data: dict[str, Any], *, recovered: bool) -> None:
-        kind = Kind.STORE_TROUBLE
-        raised = Raised(
-            kind=Kind.RECOVERED if recovered else kind,
-            topic=SYSTEM_RECOVERED[kind] if recovered else TOPICS[kind],
-            severity="info" if recovered else rule.severity,
-            audience=Audience.OPERATOR,
-            rule=rule,
-            data=data,
-        )
+        raised = about_the_whole(rule, data, recovered=recovered)
         alert = Alert(
             seq=clock.Sequence().next(),
             kind=raised.kind,

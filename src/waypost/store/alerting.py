@@ -132,7 +132,10 @@ class AlertStore(Protocol):
         ...
 
     async def replace_channel(self, channel: Channel, entry: Entry) -> Channel | None:
-        """Store a changed channel under the next version. None when it is gone or at another version by now."""
+        """Store a changed channel under the next version. None when it is gone or at another version by now.
+
+        What waited for one that is disabled or muted by this is dropped.
+        """
         ...
 
     async def delete_channel(self, no: int, entry: Entry) -> bool:

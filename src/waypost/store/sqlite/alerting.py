@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import structs
 
-from waypost.core.alerts import Audience, Channel, Kind, Rule
+from waypost.core.alerts import Audience, Channel, Kind, Rule, is_muted
 from waypost.core.errors import BadRequest
 from waypost.core.health import WELL, Health
 from waypost.core.model import Micros
@@ -98,9 +98,11 @@ class SqliteAlerting:
 
         def replace(db: sqlite3.Connection) -> bool:
             known = db.execute("SELECT version FROM alert_channels WHERE no = ?", (channel.no,)).fetchone()
-            return known == (channel.version,) and _update(
-                db, "alert_channels", rows.CHANNEL, values, channel.no, _NAME_TAKEN
-            )
+            if known != (channel.version,):
+                return False
+            if not changed.enabled or is_muted(changed.muted_until, self._clock()):
+                _drop_news(db, channel.no)
+            return _update(db, "alert_channels", rows.CHANNEL, values, channel.no, _NAME_TAKEN)
 
         return changed if await self._change(replace, entry) else None
 
@@ -331,8 +333,12 @@ def _delete(db: sqlite3.Connection, table: str, no: int) -> bool:
 
 
 def _delete_channel(db: sqlite3.Connection, no: int) -> bool:
-    db.execute("DELETE FROM news WHERE channel_no = ? AND state = 0", (no,))
+    _drop_news(db, no)
     return _delete(db, "alert_channels", no)
+
+
+def _drop_news(db: sqlite3.Connection, channel_no: int) -> None:
+    db.execute("DELETE FROM news WHERE channel_no = ? AND state = 0", (channel_no,))
 
 
 def _claim_news(

@@ -6,8 +6,8 @@ Lives in the writing thread. A destination that is well costs nothing beyond one
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,8 +19,6 @@ from waypost.core.alerts import (
     ATTEMPT_FAILED,
     ATTEMPT_SUCCESS,
     SUBSCRIPTION_UPDATED,
-    SYSTEM_RECOVERED,
-    TOPICS,
     Audience,
     Book,
     Channel,
@@ -28,6 +26,7 @@ from waypost.core.alerts import (
     Raised,
     Rule,
     Watched,
+    about_the_whole,
 )
 from waypost.core.health import WELL, Health, Observation, Sighting, Told
 from waypost.core.model import SECOND, SYSTEM, DeliveryState, Disabling, Micros, TenantSummary
@@ -60,7 +59,7 @@ class _About(Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """Knows the rules and channels as they stand in the database; `forget` after a change of either.
+    """Knows the rules and channels as they stand in the database; `forget` after a change of either, or its undoing.
 
     `defaults` are the rules of the settings. `next_seq` numbers alerts, news and audit entries; it belongs to the
     writing thread alone.
@@ -90,7 +89,7 @@ class Watch:
         known = _healths(db, {result.delivery.destination_no for result in results})
         batch = _Batch(self, db, book, known)
         recorded = [batch.add(result) for result in results]
-        in_bulk(db, _UPSERT_HEALTH, [_health_values(no, known[no]) for no in batch.touched])
+        _keep(db, {no: known[no] for no in batch.touched})
         return recorded
 
     def raise_(self, db: sqlite3.Connection, raised: Raised, about: _About, *, now: Micros, told: bool = False) -> bool:
@@ -154,7 +153,7 @@ class Watch:
             db, Kind.BACKLOG_AGE, {"age_seconds": round(age, 1)}, recovered=not standing, now=now
         )
         after = structs.replace(health, told={**health.told, rule.id: Told(standing=standing, at=now)})
-        in_bulk(db, _UPSERT_HEALTH, [_health_values(THE_WHOLE, after)])
+        _keep(db, {THE_WHOLE: after})
         return True
 
     def raise_about_the_whole(
@@ -169,33 +168,29 @@ class Watch:
     ) -> None:
         rule = self.book(db).of_the_whole(kind)
         if rule is not None:
-            raised = Raised(
-                kind=Kind.RECOVERED if recovered else kind,
-                topic=SYSTEM_RECOVERED[kind] if recovered else TOPICS[kind],
-                severity="info" if recovered else rule.severity,
-                audience=Audience.OPERATOR,
-                rule=rule,
-                data=data,
-            )
+            raised = about_the_whole(rule, data, recovered=recovered)
             self.raise_(db, raised, _About(tenant_id=None), now=now, told=told)
 
     # management
 
-    def write_down(self, db: sqlite3.Connection, entry: Entry | None) -> None:
-        """Add an entry to the audit log; None is for changes that nobody asked for."""
-        if entry is not None:
-            audit.write(db, self.next_seq(), entry)
+    def write_down(self, db: sqlite3.Connection, entry: Entry | None) -> int | None:
+        """Add an entry to the audit log and give its number; None is for changes that nobody asked for."""
+        if entry is None:
+            return None
+        seq = self.next_seq()
+        audit.write(db, seq, entry)
+        return seq
 
     def enabled(self, db: sqlite3.Connection, destination_no: int) -> None:
         """Somebody enabled a destination."""
         known = _healths(db, {destination_no})
         if destination_no in known:
-            in_bulk(db, _UPSERT_HEALTH, [_health_values(destination_no, healths.enabled(known[destination_no]))])
+            _keep(db, {destination_no: healths.enabled(known[destination_no])})
 
     def subscriptions_changed(
         self, db: sqlite3.Connection, before: TenantSummary | None, after: TenantSummary | None, *, now: Micros
     ) -> None:
-        """Tell the operator's channels that ask for it when a tenant's topics or number of destinations changed."""
+        """Tell the channels that ask for it when a tenant's topics or number of destinations changed."""
         if before is None or after is None:
             return
         summary = (after.topics, after.destinations_count)
@@ -223,19 +218,20 @@ class _Batch:
         self._db = db
         self._book = book
         self._known = known
-        self._passed: Counter[int] = Counter()
+        self._passed: defaultdict[int, list[Micros]] = defaultdict(list)
         self._disabled: dict[int, Disabling | None] = {}
         self.touched: set[int] = set()
 
     def add(self, result: Result) -> Recorded:
         no, outcome = result.delivery.destination_no, result.outcome
-        if outcome.ok and no not in self._known:  # all was well and still is
-            self._passed[no] += 1
-            return Recorded(news=self._tell_of_attempt(result))
+        now = outcome.started_at + outcome.latency
+        if outcome.ok:
+            self._passed[no].append(now)
+            if no not in self._known:  # all was well and still is
+                return Recorded(news=self._tell_of_attempt(result))
         delivery = result.delivery
         watched = self._book.watched(delivery.event.tenant_id, no)
         health = self._known.get(no, WELL)
-        now = outcome.started_at + outcome.latency
         sighting = Sighting(
             ok=outcome.ok,
             code=outcome.code,
@@ -244,9 +240,10 @@ class _Batch:
             manual=delivery.manual,
             exhausted=_is_exhausted(result),
         )
-        if not outcome.ok:
+        disabled = self._why_disabled(no)
+        if not (outcome.ok or delivery.manual or disabled):
             health = self._seeded(health, watched, no, now)
-        seen = healths.observe(health, sighting, watched, self._why_disabled(no))
+        seen = healths.observe(health, sighting, watched, disabled)
         if seen.health != self._known.get(no, WELL):
             self._known[no] = seen.health
             self.touched.add(no)
@@ -285,9 +282,7 @@ class _Batch:
 
     def _seeded(self, health: Health, watched: Sequence[Watched], no: int, now: Micros) -> Health:
         """Before a window sees its first failure: what it would have counted till then."""
-        for rule in healths.rate_rules(watched):
-            if health.told.get(rule.id, Told()).buckets:
-                continue
+        for rule in healths.uncounted(health, watched):
             health = healths.seeded(health, rule, self._successes(rule, no, now))
         return health
 
@@ -298,9 +293,8 @@ class _Batch:
             "SELECT seq FROM attempts WHERE destination_no = ? AND seq >= ? AND ok = 1 ORDER BY seq DESC LIMIT ?",
             (no, since, _MOST_SEEDED),
         )
-        counted = Counter(ids.time_of(seq) // width for (seq,) in found)
-        counted[now // width] += self._passed[no]
-        return sorted(counted.items())
+        times = [*(ids.time_of(seq) for (seq,) in found), *self._passed[no]]
+        return sorted(Counter(at // width for at in times).items())
 
     def _why_disabled(self, no: int) -> Disabling | None:
         if no not in self._disabled:
@@ -342,6 +336,13 @@ def _healths(db: sqlite3.Connection, destination_nos: set[int]) -> dict[int, Hea
         "SELECT destination_no, health FROM destination_health WHERE destination_no IN (SELECT value FROM json_each(?))"
     )
     return {no: _health.decode(text) for no, text in db.execute(sql, (rows.json_text(tuple(destination_nos)),))}
+
+
+def _keep(db: sqlite3.Connection, known: Mapping[int, Health]) -> None:
+    """Put healths on record; those that are well need none."""
+    in_bulk(db, _UPSERT_HEALTH, [_health_values(no, health) for no, health in known.items() if health != WELL])
+    well = [(no,) for no, health in known.items() if health == WELL]
+    db.executemany("DELETE FROM destination_health WHERE destination_no = ?", well)
 
 
 def _health_values(no: int, health: Health) -> tuple[Any, ...]:

@@ -71,11 +71,13 @@ class GroupWriter:
         *,
         largest_group: int,
         observer: CommitObserver,
+        undone: Callable[[], None],
     ) -> None:
         self._connect = connect
         self._handlers = handlers
         self._largest_group = largest_group
         self._observer = observer
+        self._undone = undone
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
@@ -173,6 +175,7 @@ class GroupWriter:
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
+            self._undone()
             raise
 
     def _report(self, group: list[Work]) -> None:
