@@ -7,14 +7,14 @@ time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
 
 from bench.events import Target, data_parts, key
 from waypost import settings as settings_module
-from waypost.core.model import Delivery, Destination, Event, Outcome
+from waypost.core.model import Delivery, Destination, Event, Micros, Outcome
 from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow import clock
@@ -29,18 +29,25 @@ _TAG = "0000"
 _SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-def prefill(directory: Path, count: int, *, targets: Sequence[Target], destinations: int, payload: int) -> None:
-    """Create `waypost.db` with `count` settled events, the targets taken in turn, each with its destinations."""
-    uvloop.run(_prefill(directory / "waypost.db", count, targets, destinations, payload))
+def prefill(
+    directory: Path, count: int, *, targets: Sequence[Target], destinations: int, payload: int, age: Micros = 0
+) -> None:
+    """Create `waypost.db` with `count` settled events, the targets taken in turn, each with its destinations.
+
+    They are as old as `age`.
+    """
+    uvloop.run(_prefill(directory / "waypost.db", count, targets, destinations, payload, age))
 
 
-async def _prefill(path: Path, count: int, targets: Sequence[Target], destinations: int, payload: int) -> None:
+async def _prefill(
+    path: Path, count: int, targets: Sequence[Target], destinations: int, payload: int, age: Micros
+) -> None:
     settings = settings_module.load({}, database_url=f"sqlite:///{path}")
     store = SqliteStore(path, vault_of(settings), clock=clock.now, next_seq=clock.Sequence().next)
     await store.open()
     try:
         receivers = [await _destinations(store, target, destinations) for target in targets]
-        filler = _Filler(store, targets, receivers, payload)
+        filler = _Filler(store, targets, receivers, payload, lambda: clock.now() - age)
         for first in range(0, count, _GROUP):
             await filler.fill(range(first, min(first + _GROUP, count)))
     finally:
@@ -71,11 +78,17 @@ class _Filler:
     """Stores groups of events and records a successful attempt for each of their deliveries."""
 
     def __init__(
-        self, store: Store, targets: Sequence[Target], receivers: Sequence[tuple[Destination, ...]], payload: int
+        self,
+        store: Store,
+        targets: Sequence[Target],
+        receivers: Sequence[tuple[Destination, ...]],
+        payload: int,
+        now: Callable[[], Micros],
     ) -> None:
         self._store, self._targets, self._receivers = store, targets, receivers
         self._parts = data_parts(payload)
-        self._sequence = clock.Sequence()
+        self._now = now
+        self._sequence = clock.Sequence(clock=now)
 
     async def fill(self, numbers: range) -> None:
         publications = [self._publication(number) for number in numbers]
@@ -89,7 +102,7 @@ class _Filler:
 
     def _publication(self, number: int) -> Publication:
         which = number % len(self._targets)
-        target, now, own = self._targets[which], clock.now(), key(_TAG, number)
+        target, now, own = self._targets[which], self._now(), key(_TAG, number)
         before, after = self._parts
         event = Event(
             seq=self._sequence.next(),
@@ -103,7 +116,7 @@ class _Filler:
         return Publication(event=event, matched=receivers, skipped=(), accepted_at=now, lease_until=now + _LEASE)
 
     def _result(self, publication: Publication, destination: Destination) -> Result:
-        now = clock.now()
+        now = self._now()
         delivery = Delivery(
             event=publication.event,
             destination_no=destination.no,

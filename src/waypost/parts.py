@@ -10,16 +10,21 @@ from pydantic import SecretStr
 from waypost.connect.connector import Tools
 from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
 from waypost.core.filters import FilterLimits
+from waypost.core.replaying import Limits
+from waypost.core.retention import Kept, Lifetimes
 from waypost.core.retry import RetryPolicy
-from waypost.flow import textmaps
+from waypost.flow import live, textmaps
 from waypost.flow.deliver import Bounds
+from waypost.flow.metering import Bounds as MeteringBounds
 from waypost.flow.notify import Effort
+from waypost.flow.replay_runner import Pace
 from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
 from waypost.net.resolve import GuardedResolver, SystemResolver
 from waypost.observe.telemetry import Options as TelemetryOptions
 from waypost.settings import Settings
+from waypost.store.retention import Log
 from waypost.store.vault import Vault, key_beside, parse_key
 
 
@@ -113,6 +118,19 @@ def effort_of(settings: Settings) -> Effort:
     return Effort(policy=policy, timeout=settings.alert_timeout)
 
 
+def replay_limits_of(settings: Settings) -> Limits:
+    return Limits(
+        per_event=settings.replay_max_per_event,
+        per_hour=settings.replay_max_per_hour,
+        events=settings.replay_max_events,
+        running=settings.replay_max_running,
+    )
+
+
+def pace_of(settings: Settings) -> Pace:
+    return Pace(rate=settings.replay_rate, outstanding=settings.replay_max_outstanding)
+
+
 def bounds_of(settings: Settings) -> Bounds:
     return Bounds(
         concurrency=settings.delivery_concurrency,
@@ -123,6 +141,36 @@ def bounds_of(settings: Settings) -> Bounds:
         lease=settings.delivery_lease,
         sweep_interval=settings.sweep_interval,
         shutdown=settings.shutdown_timeout,
+    )
+
+
+def metering_bounds_of(settings: Settings) -> MeteringBounds:
+    return MeteringBounds(
+        row_limit=settings.metrics_row_limit,
+        scan_limit=settings.metrics_scan_limit,
+        interval=settings.metrics_fold_interval,
+        minutes_kept=settings.metrics_minutes_kept,
+        hours_kept=settings.metrics_hours_kept,
+        days_kept=settings.metrics_days_kept,
+    )
+
+
+def lifetimes_of(settings: Settings) -> Lifetimes:
+    return Lifetimes(**{kind: getattr(settings, f"retention_{kind}") for kind in Kept})
+
+
+def log_lifetimes_of(settings: Settings) -> dict[Log, int]:
+    return {log: getattr(settings, f"retention_{log}") for log in Log}
+
+
+def stream_bounds_of(settings: Settings) -> live.Bounds:
+    return live.Bounds(
+        listeners=settings.stream_max_listeners,
+        listeners_per_tenant=settings.stream_max_listeners_per_tenant,
+        queue=settings.stream_queue,
+        memory=settings.stream_memory,
+        reach=settings.stream_reach,
+        longest_attempt=settings.delivery_timeout,
     )
 
 

@@ -18,7 +18,7 @@ from waypost.api.backend import Backend
 from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
 from waypost.connect.registry import Channels, Registry
 from waypost.connect.relay import channel_types
-from waypost.core.errors import Forbidden, SettingsError
+from waypost.core.errors import Forbidden, SettingsError, Unavailable
 from waypost.flow import clock
 from waypost.flow.access import Access, Admin
 from waypost.flow.aftermath import Aftermath
@@ -26,13 +26,22 @@ from waypost.flow.alerting import Alerting
 from waypost.flow.attempt import Attempts
 from waypost.flow.catalogue import Catalogue
 from waypost.flow.deliver import Dispatcher
+from waypost.flow.deliveries import Canceller
 from waypost.flow.directory import Directory
+from waypost.flow.expunge import Expunger
+from waypost.flow.indexing import Indexer
+from waypost.flow.live import Live
 from waypost.flow.manage import Manager
+from waypost.flow.metering import Metering
 from waypost.flow.notices import Writer
 from waypost.flow.notify import Notifier, Senders
 from waypost.flow.probe import Prober
 from waypost.flow.publish import Publisher
 from waypost.flow.replay import Replayer
+from waypost.flow.replay_runner import ReplayRunner
+from waypost.flow.replays import Planner, Replays
+from waypost.flow.retention import Janitor
+from waypost.flow.skips import SkipCounts
 from waypost.flow.trouble import Trouble
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -42,8 +51,14 @@ from waypost.parts import (
     bounds_of,
     effort_of,
     filter_limits_of,
+    lifetimes_of,
+    log_lifetimes_of,
     metadata_limits_of,
+    metering_bounds_of,
+    pace_of,
+    replay_limits_of,
     retry_policy_of,
+    stream_bounds_of,
     telemetry_options_of,
     tools_of,
     vault_of,
@@ -76,6 +91,7 @@ class Service:
             busy_timeout=settings.database_busy_timeout,
             rules=rules,
             observer=self.trouble,
+            search=settings.search,
         )
         self.tools = tools_of(settings)
         for kind in channels.values():
@@ -97,12 +113,24 @@ class Service:
             timeout=settings.delivery_timeout,
             tracer=tracer,
         )
+        self.live = Live(stream_bounds_of(settings))
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self._changed)
         self.dispatcher = Dispatcher(
-            self.store, attempts, self.metrics, journal, bounds=bounds_of(settings), listener=aftermath
+            self.store, attempts, self.metrics, journal, bounds=bounds_of(settings), listener=aftermath, live=self.live
         )
         self.directory = Directory(self.store, filter_limits_of(settings))
-        publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal)
+        self.skips = SkipCounts(self.store)
+        self.metering = Metering(self.store, metering_bounds_of(settings))
+        publisher = Publisher(
+            self.store,
+            self.directory,
+            self.dispatcher,
+            self.metrics,
+            journal,
+            tracer,
+            skipped=self.skips.note,
+            live=self.live,
+        )
         self.catalogue = Catalogue(
             self.store,
             now=clock.now,
@@ -129,7 +157,19 @@ class Service:
             now=clock.now,
             fixed_key=settings.api_key.get_secret_value() if settings.api_key else None,
         )
-        self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring)
+        replay_limits = replay_limits_of(settings)
+        self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring, limits=replay_limits)
+        planner = Planner(self.store, self.directory, replay_limits)
+        self.replay_runner = ReplayRunner(self.store, planner, self.dispatcher, pace_of(settings))
+        self.janitor = Janitor(
+            self.store,
+            default=lifetimes_of(settings),
+            logs=log_lifetimes_of(settings),
+            share=settings.retention_share,
+            interval=settings.retention_interval,
+        )
+        self.indexer = Indexer(self.store, share=settings.search_share)
+        self.expunger = Expunger(self.store, self.dispatcher.drop, share=settings.retention_share)
         alerting = Alerting(
             self.store,
             channels,
@@ -164,12 +204,26 @@ class Service:
                 store=self.store,
                 manager=self.manager,
                 catalogue=self.catalogue,
+                skips=self.skips,
                 access=self.access,
                 registry=self.registry,
                 retry=self.replayer.retry,
                 probe=self.prober,
                 recover=self.replayer.recover,
+                cancel=Canceller(self.store, self.dispatcher.withdraw).cancel,
+                replays=Replays(
+                    self.store,
+                    planner,
+                    limits=replay_limits,
+                    next_seq=sequence.next,
+                    now=clock.now,
+                    wake=self.replay_runner.wake,
+                ),
                 alerting=alerting,
+                metering=self.metering,
+                live=self.live,
+                janitor=self.janitor,
+                expunger=self.expunger,
                 writer=writer,
                 try_channel=lambda channel: senders.try_out(channel, writer.test(sequence.next())),
                 health=self.health,
@@ -195,15 +249,29 @@ class Service:
             stack.push_async_callback(self.tools.http.close)
             await self.access.refresh()
             await self.catalogue.refresh()
-            keeping_fresh = asyncio.create_task(self.access.keep_fresh())
-            stack.callback(keeping_fresh.cancel)
+            stack.push_async_callback(self._flush_skips)
+            for endless in (self.access.keep_fresh(), self.skips.keep(), self.metering.keep()):
+                stack.callback(asyncio.create_task(endless).cancel)
             await self.trouble.start()
             stack.push_async_callback(self.trouble.close)
             await self.notifier.start()
             stack.push_async_callback(self.notifier.close)
             await self.dispatcher.start()
             stack.push_async_callback(self.dispatcher.close)
+            await self.replay_runner.start()
+            stack.push_async_callback(self.replay_runner.close)
+            await self.janitor.start()
+            stack.push_async_callback(self.janitor.close)
+            await self.indexer.start()
+            stack.push_async_callback(self.indexer.close)
+            await self.expunger.start()
+            stack.push_async_callback(self.expunger.close)
+            stack.callback(self.live.close)
             yield self
+
+    async def _flush_skips(self) -> None:
+        with contextlib.suppress(Unavailable):
+            await self.skips.flush()
 
     def health(self) -> dict[str, bool]:
         """Which of the process's workers are well."""
@@ -244,7 +312,7 @@ async def serve(settings: Settings, journal: Journal, ready: Callable[[Service, 
             server = _Server(http_server(service.app))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, _stop, server)
+                loop.add_signal_handler(number, _stop, server, service)
             settle_down()
             ready(service, _url_of(listening), first_key.secret if first_key else None)
             await server.serve(sockets=[listening])
@@ -274,8 +342,9 @@ def http_server(app: Any) -> uvicorn.Config:
     )
 
 
-def _stop(server: uvicorn.Server) -> None:
+def _stop(server: uvicorn.Server, service: Service) -> None:
     server.should_exit = True
+    service.live.close()  # the server waits for its answers to end
 
 
 def settle_down() -> None:

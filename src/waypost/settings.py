@@ -58,6 +58,7 @@ Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
 SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_pairs)]
 Count = Annotated[int, Field(gt=0)]
 Percent = Annotated[int, Field(ge=1, le=100)]
+Age = Annotated[int, Field(ge=0, le=10 * _YEAR)]
 
 
 class Settings(BaseSettings):
@@ -145,6 +146,18 @@ class Settings(BaseSettings):
     )
     retry_codes: Csv = Field((), description="Further codes worth a retry (csv): `404`, `4xx`, `tls_error`.")
     no_retry_codes: Csv = Field((), description="Codes never worth a retry (csv); wins over the others.")
+
+    # sending again by hand
+    replay_max_per_event: Count = Field(100, description="Most manual retries of one event.")
+    replay_max_per_hour: Count = Field(
+        100_000, description="Most events that a tenant may send again with its token within an hour."
+    )
+    replay_max_events: Count = Field(1_000_000, description="Most events of one replay.")
+    replay_max_running: Count = Field(3, description="Most replays of a tenant's token at one time.")
+    replay_rate: float = Field(
+        400.0, gt=0, le=1_000_000, description="Most deliveries that all replays together make due within a second."
+    )
+    replay_max_outstanding: Count = Field(64, description="Most deliveries of one replay that wait for their attempt.")
 
     # webhooks
     webhook_mode: Literal["standard", "default"] = Field(
@@ -236,6 +249,45 @@ class Settings(BaseSettings):
     auto_disable_probe_after: Seconds | None = Field(
         None, description="Try one delivery of a disabled destination after this long, and enable it if that succeeds."
     )
+
+    # what the metrics API counts
+    metrics_row_limit: Count = Field(100_000, description="Most data points of an answer, and most time buckets.")
+    metrics_scan_limit: Count = Field(
+        1_000_000, description="Most events or attempts read one by one for an answer, where counts are too coarse."
+    )
+    metrics_minutes_kept: Seconds = Field(259_200.0, description="How long counts are kept by the minute;")
+    metrics_hours_kept: Seconds = Field(7_776_000.0, description="by the hour;")
+    metrics_days_kept: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="and by the day; none = for ever."
+    )
+    metrics_fold_interval: Seconds = Field(300.0, description="How often fresh counts are put to the others.")
+
+    # finding events by what is in them
+    search: bool = Field(True, description="Keep an index of payloads and metadata, in a file beside the database.")
+    search_share: float = Field(0.1, gt=0, le=1, description="Most of one core's time that indexing takes.")
+
+    # how long things are kept, in seconds; 0 = for ever
+    retention_events: Age = Field(2_592_000, description="Events, with all about them: 30 days.")
+    retention_attempts: Age = Field(0, description="Attempts; 0 = as long as their events.")
+    retention_data: Age = Field(
+        0, description="What events hold, and what was sent and answered; 0 = as long as the event."
+    )
+    retention_alerts: Age = Field(7_776_000, description="Alerts: 90 days.")
+    retention_news: Age = Field(604_800, description="What alert channels were told: 7 days.")
+    retention_audit: Age = Field(31_536_000, description="The audit log: a year.")
+    retention_replays: Age = Field(7_776_000, description="Replays that have ended: 90 days.")
+    retention_share: float = Field(
+        0.1, gt=0, le=0.5, description="Share of the store's time that removing takes; more while it falls behind."
+    )
+    retention_interval: Seconds = Field(60.0, description="How often it is looked for what is too old.")
+
+    # the live stream
+    stream_max_listeners: Count = Field(100, description="Most streams open at one time.")
+    stream_max_listeners_per_tenant: Count = Field(10, description="The same for one tenant's token.")
+    stream_queue: Count = Field(1_000, description="Most messages that wait for one listener, which misses the next.")
+    stream_memory: Count = Field(50_000, description="So many messages are remembered for those who come back.")
+    stream_reach: Seconds = Field(3_600.0, description="How far back one may come back beyond these.")
+    stream_heartbeat: Seconds = Field(15.0, description="A quiet stream is kept open by a comment so often.")
 
     # what is written about it
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")

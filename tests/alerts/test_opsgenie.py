@@ -97,7 +97,7 @@ async def test_an_alert_is_created_and_closed() -> None:
     (body,) = created.values()
     assert body == {
         "message": "des_1 of acme has failed 50 times in a row",
-        "alias": "waypost/acme/des_1/health",
+        "alias": "waypost:acme:des_1",
         "description": f"{notice().text}\n\n{notice().link}",
         "priority": "P3",
         "source": "Waypost",
@@ -106,7 +106,7 @@ async def test_an_alert_is_created_and_closed() -> None:
         | {"Error": "503: the receiver answered 503 \u2039Service Unavailable\u203a & closed"},
     }
     assert opsgenie.open == {}
-    assert server.seen[1].path == "/v2/alerts/waypost%2Facme%2Fdes_1%2Fhealth/close?identifierType=alias"
+    assert server.seen[1].path == "/v2/alerts/waypost%3Aacme%3Ades_1/close?identifierType=alias"
     assert json.loads(server.seen[1].body)["note"].endswith("\n\nIt works again.")
 
 

@@ -23,7 +23,7 @@ PAGERDUTY = Vendor(
     credentials=lambda url: {"routing_key": KEY},
     secrets=(KEY,),
 )
-ACCEPTED = says(202, {"status": "success", "message": "Event processed", "dedup_key": "waypost/acme/des_1/health"})
+ACCEPTED = says(202, {"status": "success", "message": "Event processed", "dedup_key": "waypost:acme:des_1"})
 RULES = OpenApiSink(document("pagerduty"), ACCEPTED)
 
 
@@ -62,7 +62,7 @@ async def test_an_incident_is_triggered(region: str) -> None:
     assert body == {
         "routing_key": KEY,
         "event_action": "trigger",
-        "dedup_key": "waypost/acme/des_1/health",
+        "dedup_key": "waypost:acme:des_1",
         "payload": {
             "summary": "des_1 of acme has failed 50 times in a row",
             "source": "waypost.example",
@@ -81,7 +81,7 @@ async def test_an_incident_is_triggered(region: str) -> None:
 
 async def test_an_incident_is_resolved() -> None:
     _, body = await sent(notice(resolves=True, severity="info"))
-    assert body == {"routing_key": KEY, "event_action": "resolve", "dedup_key": "waypost/acme/des_1/health"}
+    assert body == {"routing_key": KEY, "event_action": "resolve", "dedup_key": "waypost:acme:des_1"}
 
 
 async def test_news_about_the_server_without_a_link() -> None:

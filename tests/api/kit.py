@@ -22,12 +22,26 @@ from waypost.flow import clock
 from waypost.flow.access import Access
 from waypost.flow.alerting import Alerting
 from waypost.flow.catalogue import Catalogue
+from waypost.flow.deliveries import Canceller
+from waypost.flow.directory import Directory
+from waypost.flow.expunge import Expunger
+from waypost.flow.live import Live
 from waypost.flow.manage import Manager
+from waypost.flow.metering import Metering
 from waypost.flow.notices import Writer
 from waypost.flow.notify import Senders
 from waypost.flow.probe import Prober
 from waypost.flow.replay import Replayer
-from waypost.parts import alert_rules_of
+from waypost.flow.replays import Planner, Replays
+from waypost.flow.retention import Janitor
+from waypost.flow.skips import SkipCounts
+from waypost.parts import (
+    alert_rules_of,
+    lifetimes_of,
+    metering_bounds_of,
+    replay_limits_of,
+    stream_bounds_of,
+)
 from waypost.settings import Settings
 from waypost.store.sqlite import SqliteStore
 
@@ -73,6 +87,7 @@ class World:
         self.now = NOW
         self.workers = {"deliver": True, "sweep": True}
         self.rung: list[int] = []
+        self.withdrawn: list[tuple[int, int]] = []
         self.settings = Settings(**settings)
         self.access = Access(store, jwt_secret=JWT_SECRET, jwt_lifetime=60.0, now=clock.now, fixed_key=ADMIN_KEY)
         self.catalogue = Catalogue(
@@ -87,7 +102,16 @@ class World:
             changed=lambda _tenant_id: None,
             now=lambda: self.now,
         )
-        self.replayer = Replayer(store, lambda no, _due: self.rung.append(no), self.ring)
+        self.skips = SkipCounts(store)
+        limits = replay_limits_of(self.settings)
+        self.replayer = Replayer(
+            store, lambda no, _due: self.rung.append(no), self.ring, limits=limits, now=lambda: self.now
+        )
+        self.planner = Planner(store, Directory(store), limits)
+        self.live = Live(stream_bounds_of(self.settings))
+        self.janitor = Janitor(store, default=lifetimes_of(self.settings), logs={}, share=0.5, interval=60.0)
+        self.expunger = Expunger(store, lambda _tenant_id, _event_seqs: None, share=0.5)
+        self.metering = Metering(store, metering_bounds_of(self.settings))
         self.writer = Writer(types)
         channels = channel_types({}, types)
         self.alerting = Alerting(
@@ -104,12 +128,26 @@ class World:
             store=store,
             manager=self.manager,
             catalogue=self.catalogue,
+            skips=self.skips,
             access=self.access,
             registry=types,
             settings=self.settings,
             retry=self.replayer.retry,
             recover=self.replayer.recover,
+            cancel=Canceller(store, lambda no, seq: self.withdrawn.append((no, seq))).cancel,
+            replays=Replays(
+                store,
+                self.planner,
+                limits=limits,
+                next_seq=self.next_seq,
+                now=lambda: self.now,
+                wake=lambda: None,
+            ),
             alerting=self.alerting,
+            metering=self.metering,
+            live=self.live,
+            janitor=self.janitor,
+            expunger=self.expunger,
             writer=self.writer,
             try_channel=self._try_channel,
             probe=Prober(store, types, tools(), self, self.next_seq, timeout=0.05),
@@ -161,10 +199,12 @@ class World:
         await self.store.accept(builders.publication(made, *matched))
         return made
 
-    async def attempt(self, event: Event, to: Destination, *, number: int = 1, **outcome: Any) -> int:
+    async def attempt(
+        self, event: Event, to: Destination, *, number: int = 1, manual: bool = False, **outcome: Any
+    ) -> int:
         """A recorded attempt; its number in time."""
         self.now += SECOND
-        delivery = builders.delivery(event, to, attempt=number)
+        delivery = builders.delivery(event, to, attempt=number, manual=manual)
         came = builders.outcome(**{"started_at": self.now} | outcome)
         result = structs.replace(builders.result(delivery, came), seq=self._sequence.next(), destination_type=to.type)
         assert await self.store.record(result)

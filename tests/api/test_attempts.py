@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from waypost.connect.fields import mask
 from waypost.core import ids
 from waypost.core.model import Event
 
@@ -64,6 +65,8 @@ async def test_an_attempt_is_shown_as_it_was(world: World, record: Record) -> No
         "detail": "The receiver answered 503.",
         "attempt_number": 1,
         "manual": False,
+        "initiated_by": None,
+        "replay_id": None,
         "destination_type": "letterbox",
         "event_id": "e1",
         "destination_id": "one",
@@ -112,8 +115,8 @@ async def test_what_is_included(world: World, record: Record) -> None:
         "metadata": None,
     }
     whole = (await world.acme.get("/tenants/acme/destinations/one")).json()
-    del whole["credentials"]
-    assert shown["destination"] == whole | {"tenant_id": "acme"}
+    masked = {name: mask(value) for name, value in whole.pop("credentials").items()}
+    assert shown["destination"] == whole | {"tenant_id": "acme", "credentials": masked}
     with_data = await world.acme.get(f"/attempts/{record.name(record.failed)}?include=event.data")
     assert b'"data":' + DATA in with_data.content
     assert (await world.acme.get(f"/attempts/{record.name(record.good)}?include=response_data")).json()[

@@ -7,6 +7,7 @@ import re
 from importlib import resources
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from tests.flow.samples import letterbox
@@ -14,6 +15,7 @@ from tests.flow.samples import letterbox
 from .kit import API, World, error
 from .test_isolation import GUARDED, OPEN
 
+ANSWERS = {"AlertRule", "AlertChannel", "Alert", "AlertPage", "AuditPage", "DestinationHealth", "Recovered"}
 PUBLISHING = {("POST", f"{API}/publish"), ("POST", f"{API}/publish/batch")}
 
 
@@ -103,12 +105,19 @@ async def test_answers_have_the_fields_that_are_described(world: World, document
     to = await world.destination()
     event = await world.event(to)
     await world.attempt(event, to)
-    include = "include=event.data&include=response_data&include=request_data&include=destination"
+    await world.expunger.event(event.id, "acme")
+    include = "include=event.data&include=response_data&include=request_data&include=destination&include=causes"
     seen = {
         "Tenant": (await world.admin.get("/tenants/acme")).json(),
         "TenantPage": (await world.admin.get("/tenants")).json(),
         "EventWithSkips": (await world.admin.get(f"/events/{event.id}")).json(),
         "Event": (await world.admin.get("/events")).json()["models"][0],
+        "ListedEvent": (await world.admin.get("/events?include=deliveries")).json()["models"][0],
+        "EventPage": (await world.admin.get("/events?q=nothing")).json(),
+        "SearchProgress": (await world.admin.get("/events?q=nothing")).json()["search"],
+        "DeliveryOfEvent": (await world.admin.get("/events?include=deliveries")).json()["models"][0]["deliveries"][0],
+        "Delivery": (await world.admin.get("/deliveries")).json()["models"][0],
+        "DeliveryPage": (await world.admin.get("/deliveries")).json(),
         "Attempt": (await world.admin.get(f"/attempts?{include}")).json()["models"][0],
         "Pagination": (await world.admin.get("/attempts")).json()["pagination"],
         "TenantToken": (await world.admin.get("/tenants/acme/token")).json(),
@@ -121,6 +130,49 @@ async def test_answers_have_the_fields_that_are_described(world: World, document
     shown = (await world.acme.post("/tenants/acme/destinations", json=letterbox())).json()
     assert set(shown) <= set(schemas["DestinationLetterbox"]["properties"])
     assert set(shown) >= set(schemas["DestinationLetterbox"]["required"])
+
+
+async def test_what_is_said_of_alerts_fits_its_schema(world: World, document: dict[str, Any]) -> None:
+    def fits(name: str, value: Any) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema_rs.validator_for(schema, validate_formats=True).validate(value)
+        described = document["components"]["schemas"][name]["properties"]
+        assert set(value) == set(described) if name in ANSWERS else set(value) <= set(described), name
+
+    rule: dict[str, Any] = {"kind": "consecutive_failures", "parameters": {"count": 1, "steps": [100]}}
+    given = {"tenant_id": "acme", "muted_until": "2020-01-01T00:00:00Z", "channel_ids": None, "enabled": True}
+    gone = {"kind": "auto_disable", "owner": "operator", "parameters": {"codes": ["410"]}}
+    channel = letterbox(name="ops", min_severity="warning") | {"topics": ["alert.*"]}
+    change = {"topics": "*", "credentials": {"pin": None}, "enabled": True, "muted_until": None}
+    for name, body in (("AlertRuleCreate", rule), ("AlertRuleCreate", rule | given), ("AlertRuleCreate", gone)):
+        fits(name, body)
+        fits("AlertRule", (await world.admin.post("/alert-rules", json=body)).json())
+    fits("AlertChannelCreate", channel)
+    made = (await world.admin.post("/alert-channels", json=channel)).json()
+    fits("AlertChannel", made)
+    fits("AlertChannelUpdate", change)
+    fits("AlertChannel", (await world.admin.patch(f"/alert-channels/{made['id']}", json=change)).json())
+    to = await world.destination(id="des_1")
+    await world.attempt(await world.event(to), to, ok=False, code="410", detail="gone", response={"body": "x"})
+    await world.store.alerting.observe_backlog(1e9, now=world.now)
+    for listed in (await world.admin.get("/alert-rules")).json():
+        fits("AlertRule", listed)
+    for path, page in (("/alerts", "AlertPage"), ("/audit-log", "AuditPage")):
+        found = (await world.admin.get(path)).json()
+        assert found["models"]
+        fits(page, found)
+    for alert in (await world.admin.get("/alerts")).json()["models"]:
+        fits("Alert", alert)
+        fits("Alert", (await world.admin.post(f"/alerts/{alert['id']}/acknowledge")).json())
+    fits("DestinationHealth", (await world.acme.get("/tenants/acme/destinations/des_1/health")).json())
+    await world.acme.put("/tenants/acme/destinations/des_1/enable")
+    fits("DestinationHealth", (await world.acme.get("/tenants/acme/destinations/des_1/health")).json())
+    recoveries: list[dict[str, Any]] = [{}, {"since": None}, {"since": "2020-01-01T00:00:00Z"}]
+    for body in recoveries:
+        fits("Recovery", body)
+        fits("Recovered", (await world.acme.post("/tenants/acme/destinations/des_1/recover", json=body)).json())
+    assert (await world.admin.post(f"/alert-channels/{made['id']}/test")).json() == {"ok": True}
+    fits("DestinationTypeSchema", (await world.admin.get("/alert-channel-types")).json()[0])
 
 
 async def test_the_page_loads_nothing_from_elsewhere(world: World) -> None:

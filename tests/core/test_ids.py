@@ -22,6 +22,29 @@ def test_public_ids_sort_as_the_numbers_do(one: int, other: int) -> None:
     assert (ids.encode("atm", one) < ids.encode("atm", other)) == (one < other)
 
 
+@given(numbers, st.integers(1, (1 << 63) - 1))
+def test_a_public_id_of_two_numbers(seq: int, no: int) -> None:
+    made = ids.encode_pair("dlv", seq, no)
+    assert made.startswith(ids.encode("dlv", seq))
+    assert ids.decode_pair("dlv", made) == (seq, no)
+
+
+_LETTERS = "0000000000000"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "dlv_", f"dlv_{_LETTERS}", f"atm_{_LETTERS}1", f"dlv_{_LETTERS}10i", f"dlv_{_LETTERS}0", f"dlv_{_LETTERS}1 "],
+)
+def test_what_is_no_id_of_two_numbers(bad: str) -> None:
+    assert ids.decode_pair("dlv", bad) is None
+
+
+def test_a_second_number_has_its_bounds() -> None:
+    assert ids.decode_pair("dlv", f"dlv_{_LETTERS}{'z' * 13}") is None
+    assert ids.decode_pair("dlv", f"dlv_{_LETTERS}{'1' * 14}") is None
+
+
 @pytest.mark.parametrize(
     "bad", ["", "evt_", "evt", "atm_0000000000000", "evt_000000000000", "evt_zzzzzzzzzzzzz", "evt_000000000000i"]
 )

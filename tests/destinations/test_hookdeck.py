@@ -17,7 +17,7 @@ from tests.destinations.aws_kit import connected, destination, gate_to, lent
 from tests.destinations.messages import ODD_BODY, message
 from tests.net.receivers import Answer, Exchange, Receiver, receiver
 from waypost.connect import fields
-from waypost.connect.connector import Connection, Receipt
+from waypost.connect.connector import Connection
 from waypost.core.errors import DeliveryError, SettingsError
 from waypost.destinations.hookdeck import HookdeckType, options_of, source_of
 from waypost.net.guard import AddressGuard
@@ -96,9 +96,15 @@ async def test_a_signed_post_with_metadata_as_headers() -> None:
     assert headers["x-waypost-timestamp"] == sent.metadata["timestamp"]
     assert headers["x-waypost-trace"] == "abc"
     assert headers["x-waypost-shop-name"].encode() == "Grüße".encode()
-    assert receipt == Receipt(
-        code="200", response={"status_code": 200, "body": '{"status":"SUCCESS","request_id":"req_1"}'}
-    )
+    assert receipt.code == "200"
+    assert receipt.response is not None
+    assert receipt.response["status_code"] == 200
+    assert receipt.response["body"] == '{"status":"SUCCESS","request_id":"req_1"}'
+    assert receipt.response["timings"]["total"] > 0
+    assert receipt.request is not None
+    assert receipt.request["url"].endswith("/src_1a2B")
+    assert receipt.request["headers"]["x-hookdeck-signature"] == headers["x-hookdeck-signature"]
+    assert receipt.request["size"] == len(sent.body)
 
 
 async def test_the_prefix_is_the_operators() -> None:
@@ -128,7 +134,10 @@ async def test_sixty_at_once() -> None:
 async def test_a_token_with_another_secret() -> None:
     error = await failure(Hookdeck(), OTHER)
     assert (error.code, error.retryable) == ("bad_credentials", False)
-    assert error.response == {"status_code": 401, "body": '{"message":"bad signature"}'}
+    assert error.response is not None
+    assert (error.response["status_code"], error.response["body"]) == (401, '{"message":"bad signature"}')
+    assert error.request is not None
+    assert error.request["method"] == "POST"
 
 
 async def test_a_source_that_does_not_exist() -> None:

@@ -265,7 +265,19 @@ async def test_custom_headers_are_sent_and_masked_in_the_record() -> None:
     assert request["headers"]["webhook-id"] == "evt_1"
     assert (request["method"], request["size"]) == ("POST", len(BODY))
     assert request["url"] == f"http://{HOST}:{server.port}/hook?x=1"
+    assert [value for name, value in request["headers"].items() if name.lower() == "user-agent"] == ["****"]
     assert "0123456789" not in str(request)
+
+
+async def test_the_record_has_the_clients_own_name_and_how_long_each_phase_took() -> None:
+    async with receiver() as server, connected(server) as connection:
+        receipt = await connection.send(message())
+    assert receipt.request is not None
+    assert receipt.request["headers"]["user-agent"] == server.seen[0].headers["user-agent"]
+    assert receipt.response is not None
+    timings = receipt.response["timings"]
+    assert list(timings) == ["dns", "connect", "tls", "first_byte", "total"]
+    assert 0 < timings["connect"] <= timings["first_byte"] <= timings["total"]
 
 
 # answers
@@ -345,7 +357,10 @@ async def test_retry_after_is_passed_on() -> None:
 async def test_network_failures_keep_their_name_and_the_request() -> None:
     async with connected(9) as connection:
         error = await failed(connection)
-    assert (error.code, error.retryable, error.response) == ("connection_refused", True, None)
+    assert (error.code, error.retryable) == ("connection_refused", True)
+    assert error.response is not None
+    timings = error.response["timings"]
+    assert (set(error.response), timings["connect"], timings["first_byte"]) == ({"timings"}, 0, 0)
     assert error.request is not None
     assert error.request["size"] == len(BODY)
 

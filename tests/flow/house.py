@@ -21,6 +21,8 @@ from waypost.flow.aftermath import Aftermath
 from waypost.flow.attempt import Attempts
 from waypost.flow.deliver import Bounds, Dispatcher
 from waypost.flow.directory import Directory
+from waypost.flow.live import Bounds as StreamBounds
+from waypost.flow.live import Live
 from waypost.flow.notices import Writer
 from waypost.flow.notify import Effort, Notifier, Senders
 from waypost.flow.publish import Publisher
@@ -138,6 +140,7 @@ class House:
         journal: Journal | None = None,
         rules: Sequence[Rule] = (),
         effort: Effort | None = None,
+        stream: StreamBounds | None = None,
     ) -> None:
         guard, resolver = AddressGuard(), SystemResolver()
         tools = Tools(http=HttpClient(HttpSettings(), resolver, guard), guard=guard, resolver=resolver, options={})
@@ -172,9 +175,14 @@ class House:
         self.notifier = Notifier(self.store, senders, writer, self.metrics, effort=effort)
         self.trouble.attach(self.store, senders, writer, tuple(rules))
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self.changed)
-        self.dispatcher = Dispatcher(self.store, attempts, self.metrics, journal, bounds=bounds, listener=aftermath)
+        self.live = Live(stream)
+        self.dispatcher = Dispatcher(
+            self.store, attempts, self.metrics, journal, bounds=bounds, listener=aftermath, live=self.live
+        )
         self.directory = Directory(self.store)
-        self.publisher = Publisher(self.store, self.directory, self.dispatcher, self.metrics, journal, self.tracer)
+        self.publisher = Publisher(
+            self.store, self.directory, self.dispatcher, self.metrics, journal, self.tracer, live=self.live
+        )
         self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring)
 
     async def start(self) -> None:

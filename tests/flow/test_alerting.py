@@ -550,12 +550,19 @@ async def test_a_type_that_is_no_longer_installed_cannot_be_changed_but_deleted(
     assert await bare.channels(None) == ()
 
 
-async def test_of_two_changes_at_once_one_is_told_to_try_again(desk: Desk) -> None:
+async def test_of_two_changes_at_once_one_is_told_to_try_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await desk.channel()
-    came = await asyncio.gather(*(desk.change_channel(made, name=name) for name in ("a", "b")), return_exceptions=True)
-    (refused,) = [one for one in came if isinstance(one, Conflict)]
-    assert str(refused) == "the alert channel is being changed by others at the same time; try again"
-    assert (await desk.alerting.channel(made.id, None)).version == 2
+
+    async def as_both_saw_it(_channel_id: str, _view: str | None) -> Channel:
+        return made
+
+    with monkeypatch.context() as at_once:
+        at_once.setattr(desk.alerting, "channel", as_both_saw_it)
+        await desk.change_channel(made, name="a")
+        with pytest.raises(Conflict, match="the alert channel is being changed by others at the same time; try again"):
+            await desk.change_channel(made, name="b")
+    kept = await desk.alerting.channel(made.id, None)
+    assert (kept.name, kept.version) == ("a", 2)
 
 
 FIELDS = st.sampled_from(

@@ -26,6 +26,7 @@ async def test_schemathesis_finds_no_server_error(tmp_path: Path, http: HttpClie
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"),
                 *("--header", f"Authorization: Bearer {KEY}"),
                 *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
+                *("--exclude-operation-id", "stream"),  # its answer has no end
                 *("--max-examples", "15", "--mode", "all", "--workers", "1", "--suppress-health-check", "all"),
             ],
             cwd=tmp_path,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from outpost_sdk import Outpost, errors, models
 
+from waypost.core.metering import ATTEMPTS
 from waypost.net.http import HttpClient
 
 from .server import KEY, Server
@@ -169,6 +171,80 @@ async def test_what_describes_the_server(server: Server) -> None:
             assert outpost.schemas.get_destination_type(type_="webhook").type == "webhook"
             assert "webhook" in [kind.type for kind in outpost.schemas.list_destination_types()]
             assert outpost.health.check()
+
+    await in_thread(work)
+
+
+async def test_metrics(server: Server, sink: Sink) -> None:
+    sink.status = 503
+
+    def work() -> None:
+        now = datetime.now(UTC)
+        window = {"start": now - timedelta(hours=1), "end": now + timedelta(hours=1)}
+        with sdk(server) as outpost:
+            outpost.tenants.upsert(tenant_id="acme")
+            to = outpost.destinations.create(tenant_id="acme", body=webhook(sink.url))
+            for number, topic in enumerate(("user.created", "user.created", "user.deleted")):
+                outpost.publish(request={"id": f"m{number}", "tenant_id": "acme", "topic": topic, "data": {}})
+
+            by_topic = {"time": window, "measures": ["count", "rate"], "dimensions": ["topic"]}
+            found = outpost.metrics.get_event_metrics(request=by_topic)
+            assert [(point.time_bucket, point.dimensions) for point in found.data or ()] == [
+                (None, {"topic": "user.created"}),
+                (None, {"topic": "user.deleted"}),
+            ]
+            assert [point.metrics for point in found.data or ()] == [
+                {"count": 2, "rate": 2 / 7200},
+                {"count": 1, "rate": 1 / 7200},
+            ]
+            one = by_topic | {"filters_topic": "user.created", "filters_tenant_id": ["acme"], "dimensions": "tenant_id"}
+            one |= {"filters_destination_id": [to.id], "granularity": "1h"}
+            hours = outpost.metrics.get_event_metrics(request=one)
+            assert sum((point.metrics or {})["count"] for point in hours.data or ()) == 2
+            assert {point.time_bucket for point in hours.data or ()} >= {now.replace(minute=0, second=0, microsecond=0)}
+            assert hours.metadata is not None
+            assert (hours.metadata.granularity, hours.metadata.truncated) == ("1h", False)
+
+            everything = {
+                "time": window,
+                "measures": list(ATTEMPTS.measures),
+                "dimensions": [dimension.value for dimension in models.GetAttemptMetricsDimensionsEnum1],
+                "filters_destination_id": to.id,
+                "filters_destination_type": "webhook",
+                "filters_topic": ["user.created", "user.deleted"],
+                "filters_status": "failed",
+                "filters_code": ["503", "500"],
+                "filters_manual": "false",
+                "filters_attempt_number": "1",
+                "filters_tenant_id": "acme",
+            }
+            attempts = eventually(
+                lambda: outpost.metrics.get_attempt_metrics(request=everything).data or [],
+                lambda data: sum((point.metrics or {})["count"] for point in data) == 3,
+            )
+            assert [set(point.dimensions or {}) for point in attempts] == [set(everything["dimensions"])] * 2
+            assert attempts[0].metrics == {
+                "count": 2,
+                "successful_count": 0,
+                "failed_count": 2,
+                "error_rate": 1.0,
+                "first_attempt_count": 2,
+                "retry_count": 0,
+                "manual_retry_count": 0,
+                "avg_attempt_number": 1.0,
+                "rate": 2 / 7200,
+                "successful_rate": 0.0,
+                "failed_rate": 2 / 7200,
+            }
+            with pytest.raises(errors.BadRequestError):
+                outpost.metrics.get_event_metrics(request=by_topic | {"granularity": "25h"})
+            token = outpost.tenants.get_token(tenant_id="acme").token or ""
+        with sdk(server, token) as tenant:
+            own = tenant.metrics.get_event_metrics(request={"time": window, "measures": "count"})
+            assert [point.metrics for point in own.data or ()] == [{"count": 3}]
+            with pytest.raises(errors.APIErrorResponse) as forbidden:
+                tenant.metrics.get_event_metrics(request=by_topic | {"dimensions": ["tenant_id"]})
+            assert forbidden.value.status_code == 403
 
     await in_thread(work)
 

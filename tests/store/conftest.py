@@ -16,13 +16,14 @@ from .builders import NOW
 KEY = bytes(range(32))
 
 
-def sqlite_store(folder: Path, *keys: bytes, rules: Sequence[Rule] = ()) -> SqliteStore:
+def sqlite_store(folder: Path, *keys: bytes, rules: Sequence[Rule] = (), search: bool = True) -> SqliteStore:
     return SqliteStore(
         folder / "waypost.db",
         Vault(keys or (KEY,)),
         clock=lambda: NOW,
         next_seq=SequenceNumbers(node=3, clock=lambda: NOW).next,
         rules=rules,
+        search=search,
     )
 
 

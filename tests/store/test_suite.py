@@ -486,6 +486,51 @@ class TestLists:
         assert (rest.has_prev, rest.has_next) == (True, False)
 
 
+class TestSkips:
+    async def test_events_by_who_did_not_get_them_and_why(self, store: Store) -> None:
+        skipped = {
+            "one": (Skip("des_1", "topic"), Skip("des_2", "filter", 'Does not pass: data.a equals "des_1","topic",.')),
+            "two": (Skip("des_1", "filter", '[["des_2","topic",null]]'),),
+            "three": (Skip("des_10", "disabled"),),
+            "four": (),
+        }
+        for name, skips in skipped.items():
+            await store.accept(structs.replace(publication(event(event_id=name)), skipped=skips))
+
+        async def found(*by: str, why: tuple[str, ...] = ()) -> set[str]:
+            query = EventQuery(skipped_by=by, skip_reasons=why)
+            return {stored.event.id for stored in await stored_events(store, query)}
+
+        assert await found() == set(skipped)
+        assert await found("des_1") == {"one", "two"}
+        assert await found("des_2") == {"one"}
+        assert await found("des_2", "des_10") == {"one", "three"}
+        assert await found('"]') == set()
+        assert await found("des_1", why=("topic",)) == {"one"}
+        assert await found("des_1", why=("topic", "filter")) == {"one", "two"}
+        assert await found("des_2", why=("topic",)) == set()
+        assert await found(why=("topic",)) == {"one"}
+        assert await found(why=("disabled", "topic")) == {"one", "three"}
+        assert await found("des_1", why=("not_addressed",)) == set()
+
+    async def test_counts_add_up(self, store: Store) -> None:
+        first, second = await add(store), await add(store, destination_id="des_2")
+        await store.add_skips({("acme", "des_1", "topic"): 2, ("acme", "des_1", "filter"): 1})
+        await store.add_skips({("acme", "des_1", "topic"): 3, ("acme", "des_2", "topic"): 1})
+        assert await store.skips(first.no) == {"topic": 5, "filter": 1}
+        assert await store.skips(second.no) == {"topic": 1}
+
+    async def test_counts_of_what_is_not_there_are_dropped(self, store: Store) -> None:
+        to = await add(store)
+        await store.add_skips({("acme", "des_9", "topic"): 1, ("umbrella", "des_1", "topic"): 1})
+        await store.add_skips({("acme", "des_1", "topic"): 1})
+        await store.delete_destination("acme", to.id, now=NOW)
+        await store.add_skips({("acme", "des_1", "topic"): 1})
+        again = await add(store)
+        assert await store.skips(to.no) == {}
+        assert await store.skips(again.no) == {}
+
+
 class TestTopics:
     async def test_put_adds_then_replaces(self, store: Store) -> None:
         first = Topic(

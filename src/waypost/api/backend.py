@@ -13,11 +13,18 @@ from waypost.core.model import Actor, Destination, Micros
 from waypost.flow.access import Access
 from waypost.flow.alerting import Alerting
 from waypost.flow.catalogue import Catalogue
+from waypost.flow.expunge import Expunger
+from waypost.flow.live import Live
 from waypost.flow.manage import Manager
+from waypost.flow.metering import Metering
 from waypost.flow.notices import Writer
 from waypost.flow.probe import Prober
+from waypost.flow.replays import Replays
+from waypost.flow.retention import Janitor
+from waypost.flow.skips import SkipCounts
 from waypost.settings import Settings
 from waypost.store.base import Store
+from waypost.store.deliveries import StoredDelivery
 
 
 class Retry(Protocol):
@@ -36,6 +43,14 @@ class Recover(Protocol):
     async def __call__(self, destination: Destination, since: Micros, *, by: Actor) -> int: ...
 
 
+class Cancel(Protocol):
+    """Calls a delivery off; see `waypost.flow.deliveries.Canceller`."""
+
+    async def __call__(
+        self, event_seq: int, destination_no: int, tenant_id: str | None, *, by: Actor
+    ) -> StoredDelivery: ...
+
+
 class TryChannel(Protocol):
     """Sends a test alert. Raises DeliveryError."""
 
@@ -51,13 +66,20 @@ class Backend(Struct, frozen=True, kw_only=True):
     store: Store
     manager: Manager
     catalogue: Catalogue
+    skips: SkipCounts
     access: Access
     registry: Registry
     settings: Settings
     retry: Retry
     probe: Prober
     recover: Recover
+    cancel: Cancel
+    replays: Replays
     alerting: Alerting
+    metering: Metering
+    live: Live
+    janitor: Janitor
+    expunger: Expunger
     writer: Writer
     try_channel: TryChannel
     health: Callable[[], Mapping[str, bool]]

@@ -17,6 +17,7 @@ _MEANINGS = {
     409: "It is being changed by somebody else; try again.",
     413: "The request body is too large.",
     422: "The body or a query parameter breaks a rule.",
+    429: "A limit is used up; `Retry-After` says when to try again, `data` what is left.",
     503: "The store takes no changes at the moment; nothing was accepted.",
 }
 
@@ -106,14 +107,46 @@ TIME: Parameter = {
 }
 
 
-def paging(order_by: str, default_limit: int, largest_limit: int) -> list[Parameter]:
-    """The parameters of every list that comes in pages."""
+def bounds(name: str, description: str) -> Parameter:
+    """Bounds on a whole number."""
+    limits = {bound: {"type": "integer", "minimum": 0, "maximum": 999_999_999} for bound in ("gte", "lte", "gt", "lt")}
+    return TIME | {
+        "name": name,
+        "description": f"{description} `{name}[gte]=...`, also `lte`, `gt`, `lt`.",
+        "schema": {"type": "object", "additionalProperties": False, "properties": limits},
+    }
+
+
+def times(name: str, description: str) -> Parameter:
+    """Bounds on an instant other than the time that a list is sorted by."""
+    return TIME | {"name": name, "description": f"{description} `{name}[gte]=2024-01-01T00:00:00Z`."}
+
+
+def places(name: str, description: str) -> Parameter:
+    """Values by their places."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "style": "deepObject",
+        "explode": True,
+        "description": description,
+        "schema": {
+            "type": "object",
+            "propertyNames": {"pattern": r"^[^\[\]]+$"},
+            "additionalProperties": {"type": "string"},
+        },
+    }
+
+
+def paging(order_by: str, default_limit: int, largest_limit: int, *, or_by: Sequence[str] = ()) -> list[Parameter]:
+    """The parameters of every list that comes in pages. Some lists are sorted by something else in some cases."""
     limit = {"type": "integer", "minimum": 1, "maximum": largest_limit, "default": default_limit}
     return [
         {"name": "limit", "in": "query", "required": False, "description": "Most items a page.", "schema": limit},
         text("next", "Cursor of the next page, from `pagination.next`. Not together with `prev`."),
         text("prev", "Cursor of the previous page, from `pagination.prev`. Not together with `next`."),
-        text("order_by", "What to sort by.", enum=[order_by], default=order_by),
+        text("order_by", "What to sort by.", enum=[order_by, *or_by], default=order_by),
         text("dir", "Which way to sort.", enum=["asc", "desc"], default="desc"),
     ]
 

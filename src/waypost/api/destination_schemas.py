@@ -143,8 +143,9 @@ def _shown(kind: DestinationType) -> Schema:
 
 def _of_attempt() -> Schema:
     config = {"type": "object", "additionalProperties": {"type": "string"}}
-    own: dict[str, Schema] = {"type": {"type": "string"}, "tenant_id": {"type": "string"}, "config": config}
-    return _object_shown(own) | {"description": "With `include=destination`: where it went, without the credentials."}
+    own: dict[str, Schema] = {"type": {"type": "string"}, "tenant_id": {"type": "string"}}
+    own |= {"config": config, "credentials": config | {"description": "Masked, whatever they are."}}
+    return _object_shown(own) | {"description": "With `include=destination`: where it went."}
 
 
 def _object_shown(own: dict[str, Schema]) -> Schema:

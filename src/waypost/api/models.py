@@ -95,6 +95,26 @@ class _EventParts(_Model):
     time: Annotated[datetime, _eg("When it happened.", "2024-01-01T00:00:00Z")]
     eligible_for_retry: Annotated[bool, Field(description="Whether failed deliveries are retried by themselves.")]
     metadata: Annotated[TextMap | None, _eg("What travels beside the data.", {"source": "shop"})]
+    expunged_at: Annotated[
+        datetime | None,
+        Field(default=None, description="When its data and metadata were removed for good; it is not sent again."),
+    ]
+
+
+class DeliveryOfEvent(_Model):
+    """How the delivery of an event to one destination stands."""
+
+    id: Annotated[str, _eg("The delivery's id.", "dlv_01h2xcejqtf2n4z")]
+    destination_id: Annotated[str, _eg("The destination.", "des_1")]
+    status: Annotated[
+        Literal["pending", "delivering", "retrying", "delivered", "exhausted", "cancelled", "disabled"],
+        Field(
+            description="`pending`: not tried yet; `delivering`: a worker has it; `retrying`: waits after an attempt; "
+            "`exhausted`: not tried any more; `disabled`: kept, as the destination was disabled."
+        ),
+    ]
+    attempts: Annotated[int, _eg("How many attempts were made.", 3)]
+    next_due: Annotated[datetime | None, _eg("When it is tried next, if it waits.", "2024-01-01T00:02:00Z")]
 
 
 class Event(_EventParts):
@@ -102,6 +122,12 @@ class Event(_EventParts):
 
     matched_destination_ids: Annotated[list[str], _eg("The destinations that it was routed to.", ["des_1"])]
     data: Annotated[Json, _eg("The payload, byte for byte as it was published.", {"order": 42})]
+
+
+class ListedEvent(Event):
+    deliveries: Annotated[
+        list[DeliveryOfEvent], Field(default_factory=list, description="With `include=deliveries`.")
+    ]
 
 
 class Skip(_Model):
@@ -114,13 +140,51 @@ class Skip(_Model):
     detail: Annotated[str | None, Field(description="For a filter: the clause that failed.")]
 
 
+class SkipCounts(_Model):
+    """How often a destination did not get an event of its tenant."""
+
+    destination_id: Annotated[str, _eg("The destination.", "des_1")]
+    skipped: Annotated[
+        dict[Literal["not_addressed", "topic", "filter", "disabled"], int],
+        _eg("By reason.", {"topic": 12, "filter": 3}),
+    ]
+
+
+class RoutedDestination(_Model):
+    """Why a destination got an event or not."""
+
+    destination_id: Annotated[str, _eg("The destination.", "des_1")]
+    matched: Annotated[bool, Field(description="Whether the event was routed to it.")]
+    reason: Annotated[
+        Literal["not_addressed", "topic", "filter", "disabled"] | None, Field(description="What kept it from it.")
+    ]
+    detail: Annotated[
+        str | None,
+        _eg("For a filter: the clause that failed.", "Does not pass: data.amount is not at least 100 (it is 5)."),
+    ]
+    delivery_state: Annotated[
+        Literal["pending", "delivered", "exhausted", "cancelled", "kept"] | None,
+        Field(description="Where the delivery stands now; null when there is none. `kept`: until it is asked for."),
+    ]
+
+
 class EventWithSkips(Event):
     skipped: Annotated[list[Skip], Field(description="The tenant's other destinations, and why they did not get it.")]
 
 
+class SearchProgress(_Model):
+    """How far the search index has come."""
+
+    complete: Annotated[bool, Field(description="Whether events that are not in it yet were looked through as well.")]
+    indexed_until: Annotated[
+        datetime | None, _eg("Events accepted up to then are in it; null for none.", "2024-01-01T00:00:00Z")
+    ]
+
+
 class EventPage(_Model):
-    models: list[Event]
+    models: list[ListedEvent]
     pagination: Pagination
+    search: Annotated[SearchProgress | None, Field(default=None, description="With `q`, `metadata` or `data`.")]
 
 
 class EventOfAttempt(_EventParts):
@@ -139,6 +203,10 @@ class Attempt(_Model):
     detail: Annotated[str | None, Field(description="What went wrong, as a sentence; null after a success.")]
     attempt_number: Annotated[int, _eg("1 for the first try, counting manual ones.", 1)]
     manual: Annotated[bool, Field(description="Whether somebody asked for it.")]
+    initiated_by: Annotated[
+        str | None, _eg("Who asked for it: `api_key:` with its name, or `tenant:` with its id.", "tenant:acme")
+    ]
+    replay_id: Annotated[str | None, _eg("The replay that it was a part of.", "rpl_01h2xcejqtf2n")]
     destination_type: Annotated[str, _eg("The destination's type.", "webhook")]
     event_id: Annotated[str, _eg("The event.", "evt_01h2xcejqtf2n")]
     destination_id: Annotated[str, _eg("The destination.", "des_1")]
@@ -151,11 +219,43 @@ class Attempt(_Model):
         EventOfAttempt | None, Field(default=None, description="With `include=event` or `include=event.data`.")
     ]
     destination: Annotated[Json, Field(default_factory=dict, description="With `include=destination`.")]
+    causes: Annotated[
+        list[str],
+        Field(
+            default_factory=list,
+            description="With `include=causes` and an API key: the exceptions behind a failure, the outermost first.",
+        ),
+    ]
 
 
 class AttemptPage(_Model):
     models: list[Attempt]
     pagination: Pagination
+
+
+class MetricsPoint(_Model):
+    """What was counted in one bucket, under one combination of dimensions."""
+
+    time_bucket: Annotated[
+        datetime | None, Field(default=None, description="When the bucket begins; left out without a granularity.")
+    ]
+    dimensions: Annotated[dict[str, str], _eg("The dimensions asked for.", {"topic": "order.shipped"})]
+    metrics: Annotated[dict[str, float], _eg("The measures asked for.", {"count": 42, "error_rate": 0.25})]
+
+
+class MetricsMetadata(_Model):
+    granularity: Annotated[str | None, Field(default=None, description="The one asked for, if any.", examples=["1h"])]
+    query_time_ms: Annotated[int, _eg("How long it took, in milliseconds.", 12)]
+    row_count: Annotated[int, _eg("How many points there are.", 24)]
+    row_limit: Annotated[int, _eg("The most points of an answer.", 100_000)]
+    truncated: Annotated[bool, Field(description="Whether there would have been more.")]
+
+
+class Metrics(_Model):
+    """Points by dimensions, then by time. Every combination that occurs has one for every bucket, if only of zeros."""
+
+    data: list[MetricsPoint]
+    metadata: MetricsMetadata
 
 
 class RetryRequest(_Model):

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from waypost.api import alert_models, destination_schemas, models
+from waypost.api import alert_models, delivery_models, destination_schemas, models, replay_models, retention_models
 from waypost.api import describe as doc
 from waypost.connect.registry import Registry
 
@@ -28,8 +28,11 @@ _TAGS = [
     ("Tenants", "The platform's customers: owners of destinations, addressees of events."),
     ("Destinations", "Where a tenant wants its events."),
     ("Events", "What was published and where it went."),
+    ("Deliveries", "Each event on its way to each destination."),
     ("Attempts", "Each try to hand an event to a destination."),
-    ("Retry", "Send an event again."),
+    ("Retry", "Send an event again, or many of them."),
+    ("Live", "Events and attempts as they happen."),
+    ("Metrics", "Events and attempts counted over time."),
     ("Alerts", "What is watched for, who is told, and what was found."),
     ("Audit log", "Who did what."),
     ("Topics", "What events are about."),
@@ -61,6 +64,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     models.PublishRequest,
     models.BatchRequest,
     *alert_models.BODIES,
+    *replay_models.BODIES,
+    *retention_models.BODIES,
 )
 _ANSWERS: tuple[type[BaseModel], ...] = (
     models.Error,
@@ -71,9 +76,12 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     models.PortalLink,
     models.Event,
     models.EventWithSkips,
+    models.RoutedDestination,
+    models.SkipCounts,
     models.EventPage,
     models.Attempt,
     models.AttemptPage,
+    models.Metrics,
     models.Topic,
     models.FilterVerdict,
     models.DestinationTypeSchema,
@@ -83,6 +91,9 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     models.PublishResponse,
     models.BatchResponse,
     *alert_models.ANSWERS,
+    *delivery_models.ANSWERS,
+    *replay_models.ANSWERS,
+    *retention_models.ANSWERS,
 )
 
 

@@ -19,6 +19,8 @@ from waypost.core.errors import BadRequest
 from waypost.core.model import TenantSummary
 from waypost.store.alerting import Alert, Entry
 from waypost.store.base import Direction, Page, Slice, StoredAttempt, StoredEvent
+from waypost.store.deliveries import StoredDelivery
+from waypost.store.replays import Replay, Replayed
 
 T = TypeVar("T")
 Position = tuple[int, int | str]
@@ -101,24 +103,50 @@ def _of_event(stored: StoredEvent) -> Position:
     return stored.event.time, stored.event.seq
 
 
+def _of_acceptance(stored: StoredEvent) -> Position:
+    return stored.event.seq, stored.event.seq
+
+
+def _of_delivery(stored: StoredDelivery) -> Position:
+    return stored.event_seq, stored.destination_no
+
+
 def _of_attempt(stored: StoredAttempt) -> Position:
     return stored.attempt.seq, stored.attempt.seq
 
 
-def _of_numbered(item: Alert | Entry) -> Position:
+def _of_numbered(item: Alert | Entry | Replay) -> Position:
     return item.seq, item.seq
+
+
+def _of_replayed(item: Replayed) -> Position:
+    return item.event_seq, item.destination_no
 
 
 TENANTS = Listing(
     name="tenants", order_by="created_at", default_limit=20, largest_limit=100, position=_of_tenant, tie=str
 )
 EVENTS = Listing(name="events", order_by="time", default_limit=100, largest_limit=1_000, position=_of_event)
+FOUND = Listing(
+    name="found", order_by="accepted_at", default_limit=100, largest_limit=1_000, position=_of_acceptance
+)
+"""Events that a search has found."""
+DELIVERIES = Listing(
+    name="deliveries", order_by="accepted_at", default_limit=100, largest_limit=1_000, position=_of_delivery
+)
 ATTEMPTS = Listing(name="attempts", order_by="time", default_limit=100, largest_limit=1_000, position=_of_attempt)
 ALERTS: Listing[Alert] = Listing(
     name="alerts", order_by="time", default_limit=100, largest_limit=1_000, position=_of_numbered
 )
 AUDIT: Listing[Entry] = Listing(
     name="audit", order_by="time", default_limit=100, largest_limit=1_000, position=_of_numbered
+)
+
+REPLAYS: Listing[Replay] = Listing(
+    name="replays", order_by="time", default_limit=100, largest_limit=1_000, position=_of_numbered
+)
+REPLAYED: Listing[Replayed] = Listing(
+    name="replayed", order_by="event", default_limit=100, largest_limit=1_000, position=_of_replayed
 )
 
 NOTHING: Slice[Any] = Slice((), has_next=False, has_prev=False)

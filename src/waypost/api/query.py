@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from waypost.core import times
 from waypost.core.errors import BadRequest, Invalid
 from waypost.core.model import Micros
-from waypost.store.base import TimeRange
+from waypost.store.paging import Range, TimeRange
 
 MOST_VALUES = 500
 
@@ -32,6 +32,10 @@ class Query:
         found = ((_INDEXED.fullmatch(key), value) for key, value in self._pairs)
         numbered = [(int(match[2]), value) for match, value in found if match and match[1] == name]
         return tuple(value for _, value in sorted(numbered, key=lambda item: item[0]))
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything of this name, in any spelling."""
+        return any(key.partition("[")[0] == name for key, _ in self._pairs)
 
     def many(self, name: str) -> tuple[str, ...]:
         """All values of an array: `name[0]=a&name[1]=b`, else `name[]=a&name[]=b`, else `name=a&name=b`."""
@@ -78,14 +82,34 @@ class Query:
 
     def time(self, name: str) -> TimeRange:
         """`name[gte]=2024-01-01T00:00:00Z` and its like. Raises BadRequest for another operator or no time."""
-        bounds: dict[str, Micros] = {}
+        return TimeRange(**self._bounds(name, instant))
+
+    def bounds(self, name: str) -> Range:
+        """`name[gte]=500` and its like. Raises BadRequest for another operator or no whole number."""
+        return Range(**self._bounds(name, _number))
+
+    def _bounds(self, name: str, read: Callable[[str, str], int]) -> dict[str, int]:
+        bounds = {}
         for key, value in self._pairs:
             if key == name or key.startswith(f"{name}["):
                 operator = key.removeprefix(name)[1:-1]
                 if operator not in _OPERATORS or key != f"{name}[{operator}]":
                     raise BadRequest(f"{key} is not known: use {', '.join(f'{name}[{op}]' for op in _OPERATORS)}")
-                bounds[operator] = instant(key, value)
-        return TimeRange(**bounds)
+                bounds[operator] = read(key, value)
+        return bounds
+
+    def places(self, name: str) -> dict[str, tuple[str, ...]]:
+        """`name[some.place]=value`: the values by place. Raises BadRequest for anything else under the name."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key, value in self._pairs:
+            if key == name or key.startswith(f"{name}["):
+                place = key.removeprefix(name)[1:-1]
+                if not place or "[" in place or "]" in place or key != f"{name}[{place}]":
+                    raise BadRequest(f"{key} is not known: use {name}[key] or {name}[key.within]")
+                found[place] = (*found.get(place, ()), value)
+        if sum(map(len, found.values())) > MOST_VALUES:
+            raise wrong(name, f"must have at most {MOST_VALUES} values")
+        return found
 
 
 def wrong(name: str, rule: str) -> Invalid:
@@ -96,6 +120,12 @@ def wrong(name: str, rule: str) -> Invalid:
 def _alternatives(options: Sequence[str]) -> str:
     quoted = [f"'{option}'" for option in options]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def _number(key: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise BadRequest(f"{key} must be a whole number")
+    return int(text)
 
 
 def instant(key: str, text: str) -> Micros:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -10,12 +10,14 @@ import msgspec
 from waypost.connect import fields
 from waypost.connect.registry import Registry
 from waypost.core import ids, times
-from waypost.core.model import Destination, Disabling, Event, Micros, TenantSummary
+from waypost.core.model import DeliveryState, Destination, Disabling, Event, Micros, TenantSummary
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
 from waypost.flow.access import NewKey
 from waypost.flow.catalogue import Listed
+from waypost.flow.replays import REPLAY_PREFIX
 from waypost.store.base import ApiKey, StoredAttempt, StoredEvent
+from waypost.store.replays import Ask
 
 ATTEMPT_PREFIX = "atm"
 INCLUDES = ("event", "event.data", "response_data", "request_data", "destination")
@@ -87,8 +89,27 @@ def event_with_skips(stored: StoredEvent) -> dict[str, Any]:
     return event(stored) | {"skipped": [_skip(skip) for skip in stored.skipped]}
 
 
-def attempt(stored: StoredAttempt, include: Collection[str], registry: Registry) -> dict[str, Any]:
-    """An attempt; `include` names what is shown beside it (one of INCLUDES)."""
+def routing(stored: StoredEvent, states: Mapping[str, DeliveryState]) -> list[dict[str, Any]]:
+    """Each destination that an event was routed past or to, with the present state of its delivery if there is one."""
+    matched = [Skip(destination_id, "") for destination_id in stored.matched_destination_ids]
+    known = {*stored.matched_destination_ids, *(skip.destination_id for skip in stored.skipped)}
+    later = [Skip(destination_id, "") for destination_id in states if destination_id not in known]
+    return [
+        {
+            "destination_id": each.destination_id,
+            "matched": each in matched,
+            "reason": each.reason or None,
+            "detail": each.detail,
+            "delivery_state": states[each.destination_id].name.lower() if each.destination_id in states else None,
+        }
+        for each in (*matched, *stored.skipped, *later)
+    ]
+
+
+def attempt(
+    stored: StoredAttempt, include: Collection[str], registry: Registry, ask: Ask | None = None
+) -> dict[str, Any]:
+    """An attempt and who asked for it; `include` names what is shown beside it (one of INCLUDES)."""
     value = stored.attempt
     shown: dict[str, Any] = {
         "id": ids.encode(ATTEMPT_PREFIX, value.seq),
@@ -99,6 +120,8 @@ def attempt(stored: StoredAttempt, include: Collection[str], registry: Registry)
         "detail": value.detail,
         "attempt_number": value.number,
         "manual": value.manual,
+        "initiated_by": ask.initiator if ask else None,
+        "replay_id": ids.encode(REPLAY_PREFIX, ask.replay_seq) if ask and ask.replay_seq is not None else None,
         "destination_type": value.destination_type,
         "event_id": stored.event.id,
         "destination_id": stored.destination.id,
@@ -150,19 +173,19 @@ def _event_of(stored: StoredAttempt, *, with_data: bool) -> dict[str, Any]:
 
 
 def _destination_of(stored: StoredAttempt, registry: Registry) -> dict[str, Any]:
-    """The destination of an attempt, which has no need of its credentials."""
-    shown = destination(stored.destination, registry) | {"tenant_id": stored.destination.tenant_id}
-    del shown["credentials"]
-    return shown
+    """The destination of an attempt. It has no need of its credentials, so whatever is in them is masked."""
+    to = stored.destination
+    return destination(to, registry) | {"tenant_id": to.tenant_id, "credentials": fields.redact((), to.credentials)}
 
 
 def _event_parts(value: Event) -> dict[str, Any]:
-    return {
+    shown = {
         "topic": value.topic,
         "time": times.render(value.time),
         "eligible_for_retry": value.eligible_for_retry,
         "metadata": value.metadata,
     }
+    return shown if value.expunged_at is None else shown | {"expunged_at": times.render(value.expunged_at)}
 
 
 def _skip(skip: Skip) -> dict[str, Any]:

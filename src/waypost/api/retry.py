@@ -24,14 +24,15 @@ _REQUIRED = ("event_id", "destination_id")
     operation_id="retryEvent",
     summary="Send an event again",
     status_code=202,
-    responses={202: doc.returns("Success"), **doc.errors(400, 404, 413, 422)},
+    responses={202: doc.returns("Success"), **doc.errors(400, 404, 413, 422, 429)},
     openapi_extra=doc.operation(doc.ANYONE, body="RetryRequest"),
 )
 async def retry(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """One more attempt, now, whatever became of the earlier ones.
 
     It takes the place of a scheduled retry; if it fails, the schedule goes on from where it was. The destination has to
-    be enabled and to take the event's topic.
+    be enabled and to take the event's topic. How often an event may be sent again by hand is limited, and how many
+    events a tenant may send again within an hour.
     """
     event_id, destination_id, tenant_id = _read(body)
     if isinstance(caller, TenantUser):

@@ -125,6 +125,18 @@ def demo() -> None:
 
 
 @app.command()
+def vacuum(
+    database_url: Annotated[str | None, typer.Option(help="sqlite:///FILE (WAYPOST_DATABASE_URL).")] = None,
+) -> None:
+    """Make the database file as small as what is in it, while the server is stopped."""
+    from waypost.store.sqlite import opening  # noqa: PLC0415  as above
+
+    path = settings.load(database_url=database_url).sqlite_path
+    before, after = opening.vacuum(path)
+    typer.echo(f"{path}: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
+
+
+@app.command()
 def config() -> None:
     """Show the effective settings as TOML-like lines, secrets masked."""
     for name, value in settings.effective(settings.load()).items():

@@ -10,7 +10,8 @@ WaypostError
 │   ├── NotFound             404
 │   ├── Conflict             409
 │   ├── TooLarge             413
-│   └── Invalid              422, with the fields at fault
+│   ├── Invalid              422, with the fields at fault
+│   └── TooMany              429, with when to try again
 ├── Unavailable              503: the store cannot take it now; nothing was accepted
 └── DeliveryError            an attempt failed; it says why and whether another try makes sense
 """
@@ -83,6 +84,16 @@ class Invalid(Refused):
 
     def __init__(self, data: list[str] | dict[str, Any] | None = None, message: str = "validation error") -> None:
         super().__init__(message, data)
+
+
+class TooMany(Refused):
+    """A limit is used up for now. `data` says what is left, `retry_after` in how many seconds to try again."""
+
+    status = 429
+
+    def __init__(self, message: str, data: dict[str, Any], *, retry_after: int) -> None:
+        super().__init__(message, data)
+        self.retry_after = retry_after
 
 
 class Unavailable(WaypostError):

@@ -43,6 +43,27 @@ def encode(prefix: str, seq: int) -> str:
     return f"{prefix}_{_ALPHABET[seq >> 60]}{pairs}"
 
 
+def encode_pair(prefix: str, seq: int, no: int) -> str:
+    """The public id of what has a sequence number and another number of its own: `dlv_01h2xcejqtf2n4z`."""
+    digits = ""
+    while no:
+        no, digit = divmod(no, len(_ALPHABET))
+        digits = _ALPHABET[digit] + digits
+    return encode(prefix, seq) + digits
+
+
+def decode_pair(prefix: str, text: str) -> tuple[int, int] | None:
+    """Both numbers, or None when the text is not such an id as it is written here."""
+    length = len(prefix) + 1 + _LENGTH
+    seq, digits = decode(prefix, text[:length]), text[length:]
+    if seq is None or not digits or len(digits) > _LENGTH or digits[0] == "0" or not _VALUE.keys() >= set(digits):
+        return None
+    no = 0
+    for digit in digits:
+        no = no << 5 | _VALUE[digit]
+    return (seq, no) if no <= _MAX else None
+
+
 def decode(prefix: str, text: str) -> int | None:
     """The number in a public id, or None when the text is not one of this prefix."""
     head, separator, letters = text.partition("_")

@@ -121,7 +121,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     """Something that happened on the platform. `data` is the JSON object exactly as it was published, byte for byte.
 
     `seq` is Waypost's own time-ordered number of the event; `id` is the publisher's, unique within the tenant. `trace`
-    is the W3C trace context it belongs to: a `traceparent` and, behind a space, a `tracestate` if there was one.
+    is the W3C trace context it belongs to: a `traceparent` and, behind a space, a `tracestate` if there was one. Of an
+    event whose data was removed before its record, `expunged_at` says when; it is not sent again.
     """
 
     seq: int
@@ -134,6 +135,7 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     eligible_for_retry: bool = True
     destination_id: str | None = None
     trace: str | None = None
+    expunged_at: Micros | None = None
 
 
 class DeliveryState(IntEnum):
@@ -168,7 +170,7 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
 
     `code` is the destination's own status ("200", "ack") or a named failure ("timeout", "dns_error"). `detail` is the
     sentence a customer reads. `retry_after` is the wait in seconds that the destination asked for. `latency` is in
-    microseconds.
+    microseconds. `causes` are the exceptions behind a failure, the outermost first, for operators alone.
     """
 
     ok: bool
@@ -180,6 +182,7 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     retry_after: float | None = None
     response: dict[str, Any] | None = None
     request: dict[str, Any] | None = None
+    causes: tuple[str, ...] = ()
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -199,3 +202,4 @@ class Attempt(Struct, frozen=True, kw_only=True):
     detail: str | None = None
     request: dict[str, Any] | None = None
     response: dict[str, Any] | None = None
+    causes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from waypost.connect.connector import Connection, DestinationType, Message, Rece
 from waypost.connect.fields import Field
 from waypost.connect.headers import HeaderNames
 from waypost.connect.options import own_options
+from waypost.connect.record import shown
 from waypost.core.errors import DeliveryError, SettingsError
 from waypost.core.model import Destination
 from waypost.net.exchange import HttpRequest, HttpResponse, clean_header_value, header_line, is_header_name
@@ -132,10 +133,17 @@ class HookdeckConnection:
             "x-hookdeck-signature": self._signature(message.body),
         }
         lines = [header_line(name, value) for name, value in headers.items()]
-        response = await self._http.send(HttpRequest(method="POST", url=self._url, headers=lines, body=message.body))
-        if _succeeded(response):
-            return Receipt(code=str(response.status), response=self._shown(response))
-        raise self._refused(response)
+        request = {"method": "POST", "url": self._url, "headers": headers, "size": len(message.body)}
+        try:
+            response = await self._http.send(
+                HttpRequest(method="POST", url=self._url, headers=lines, body=message.body)
+            )
+            if not _succeeded(response):
+                raise self._refused(response)
+        except DeliveryError as error:
+            error.request = request
+            raise
+        return Receipt(code=str(response.status), response=self._shown(response), request=request)
 
     async def verify(self) -> None:
         header = header_line("x-hookdeck-source-token", self._token)
@@ -151,8 +159,9 @@ class HookdeckConnection:
 
     def _shown(self, response: HttpResponse) -> dict[str, Any]:
         """The answer as it is kept on the attempt."""
-        body = response.body[:_SHOWN_OF_AN_ANSWER].decode("utf-8", "replace").replace("\x00", "\ufffd")
-        return {"status_code": response.status, "body": body.replace(self._token, "****")}
+        kept = shown(response)
+        kept["body"] = kept["body"][:_SHOWN_OF_AN_ANSWER].replace(self._token, "****")
+        return kept
 
     def _refused(self, response: HttpResponse) -> DeliveryError:
         code, sentence, retryable = _meaning(response.status)

@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from waypost.connect.connector import Change, Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field, mask
+from waypost.connect.options import own_options
+from waypost.connect.record import shown
 from waypost.core import times
 from waypost.core.errors import DeliveryError, Invalid, SettingsError
 from waypost.core.model import SECOND, Destination, Micros
@@ -107,11 +109,7 @@ class WebhookOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def options_of(options: Mapping[str, Any]) -> WebhookOptions:
     """The options that concern webhooks. Raises SettingsError for one that is unknown or wrong."""
-    mine = {name.removeprefix("webhook_"): value for name, value in options.items() if name.startswith("webhook_")}
-    try:
-        found = msgspec.convert(mine, WebhookOptions)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"webhook options: {error}") from error
+    found = own_options("webhook", options, WebhookOptions)
     names = (found.header_prefix, *found.headers_rename.values())
     wrong = next((name for name in names if name and not is_header_name(name)), None)
     if wrong is not None:
@@ -458,7 +456,8 @@ class WebhookConnection:
         fixed = {"content-type": "application/json", **custom}
         self._fixed_lines = _lines(fixed)
         self._fixed_names = frozenset(name.lower() for name in fixed)
-        self._shown = {"content-type": "application/json", **{name: mask(value) for name, value in custom.items()}}
+        agent = {} if "user-agent" in self._fixed_names else {"user-agent": http.settings.user_agent}
+        self._shown = {"content-type": "application/json", **agent, **{name: mask(custom[name]) for name in custom}}
 
     async def send(self, message: Message) -> Receipt:
         headers = self._style.headers(message)
@@ -491,27 +490,7 @@ def _lines(headers: Mapping[str, str]) -> list[str]:
     return [f"{name}: {value}" if value.strip() else f"{name};" for name, value in headers.items()]
 
 
-# what is kept of the answer
-
-
-def shown(response: HttpResponse) -> dict[str, Any]:
-    """The answer as it is kept on the attempt. Timings are in microseconds."""
-    timings = response.timings
-    kept: dict[str, Any] = {
-        "status_code": response.status,
-        "headers": response.headers,
-        "body": response.body.decode("utf-8", "replace").replace("\x00", "\ufffd"),
-        "timings": {
-            "dns": timings.dns,
-            "connect": timings.connect,
-            "tls": timings.tls,
-            "first_byte": timings.first_byte,
-            "total": timings.total,
-        },
-    }
-    if response.truncated:
-        kept["truncated"] = True
-    return kept
+# what the answer means
 
 
 def _refused(host: str, response: HttpResponse, request: dict[str, Any]) -> DeliveryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from functools import partial
 
 import structlog
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.registry import Registry
+from waypost.core.causes import causes_of
 from waypost.core.errors import DeliveryError, MissingExtra, WaypostError
 from waypost.core.message import merged_metadata
 from waypost.core.model import Delivery, Micros, Outcome
@@ -58,14 +60,14 @@ class Attempts(Struct, frozen=True, kw_only=True):
             late = DeliveryError("timeout", f"the attempt took longer than {self.timeout:g} s")
             return _failure(late, started_at, began)
         except DeliveryError as error:
-            return _failure(error, started_at, began)
+            return _failure(error, started_at, began, causes_of(error.__cause__, _secrets(lane)))
         except WaypostError as error:
             code = "missing_extra" if isinstance(error, MissingExtra) else "configuration_error"
             return _failure(DeliveryError(code, str(error)), started_at, began)
         except Exception as error:  # noqa: BLE001  a fault in a destination type fails the attempt, not the worker
             _log.exception("attempt_crashed", destination_type=lane.destination.type)
             crash = DeliveryError("internal_error", f"the destination type failed: {type(error).__name__}")
-            return _failure(crash, started_at, began)
+            return _failure(crash, started_at, began, causes_of(error, _secrets(lane)))
         return Outcome(
             ok=True,
             code=receipt.code,
@@ -110,7 +112,11 @@ def _micros_since(began: int) -> int:
     return (time.perf_counter_ns() - began) // 1000
 
 
-def _failure(error: DeliveryError, started_at: Micros, began: int) -> Outcome:
+def _secrets(lane: Lane) -> Iterable[str]:
+    return lane.destination.credentials.values()
+
+
+def _failure(error: DeliveryError, started_at: Micros, began: int, causes: tuple[str, ...] = ()) -> Outcome:
     return Outcome(
         ok=False,
         code=error.code,
@@ -121,4 +127,5 @@ def _failure(error: DeliveryError, started_at: Micros, began: int) -> Outcome:
         retry_after=error.retry_after,
         request=error.request,
         response=error.response,
+        causes=causes,
     )

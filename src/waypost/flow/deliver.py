@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Container, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from waypost.core import ids
 from waypost.core.errors import Unavailable
 from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros
+from waypost.core.settle import Settlement
 from waypost.flow import clock
 from waypost.flow.attempt import Attempts
 from waypost.flow.lanes import Lane, Lanes
+from waypost.flow.live import Live
 from waypost.flow.rings import Rings
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
@@ -31,6 +33,9 @@ _CLAIM_AGAIN_AFTER = SECOND // 20
 _NOTHING_ELSE = Recorded()
 _PROBE_AGAIN_AFTER = 60 * SECOND
 _ANY_TIME: Micros = 1 << 62
+_REPLAYED_SHARE = 4
+"""One of so many attempts in flight to a destination may be a replay."""
+
 _COUNTING_SHARE = 50
 """The backlog is counted at most this many times as rarely as counting it takes."""
 
@@ -81,12 +86,14 @@ class Dispatcher:
         *,
         bounds: Bounds,
         listener: Listener | None = None,
+        live: Live | None = None,
     ) -> None:
         self._store = store
         self._attempts = attempts
         self._metrics = metrics
         self._journal = journal
         self._listener = listener or Unheard()
+        self._live = live or Live()
         self._bounds = bounds
         self._lease = round(bounds.lease * SECOND)
         self._longest_attempt = round(attempts.timeout * SECOND)
@@ -166,11 +173,35 @@ class Dispatcher:
             lane.asked.add(event_seq)
         self.ring(destination_no, clock.now())
 
+    def spare(self, destination_no: int) -> int:
+        """How many deliveries of a destination may be replays now, so that others find their way past them.
+
+        A part of what may be in flight; none while anything waits for its turn, or half of the process is busy.
+        """
+        lane = self._lanes.get(destination_no)
+        if self._lanes.in_flight * 2 > self._bounds.concurrency or (lane is not None and lane.busy):
+            return 0
+        width = self._bounds.concurrency_per_destination if lane is None else lane.width
+        return max(1, width // _REPLAYED_SHARE)
+
     def changed(self, tenant_id: str) -> None:
         """The tenant's destinations have changed: the very next attempt uses them as they are now."""
         for lane in self._lanes.of_tenant(tenant_id):
             lane.stale += 1
         self._spawn(self._refresh_tenant(tenant_id))
+
+    def drop(self, tenant_id: str, event_seqs: Container[int]) -> None:
+        """These events of a tenant are not to be sent any more; the store knows."""
+        for lane in self._lanes.of_tenant(tenant_id):
+            self._lanes.discard(lane, event_seqs)
+            self._refill(lane)
+
+    def withdraw(self, destination_no: int, event_seq: int) -> None:
+        """The delivery of one event is off; the store knows."""
+        lane = self._lanes.get(destination_no)
+        if lane is not None:
+            self._lanes.discard(lane, {event_seq})
+            self._refill(lane)
 
     async def _refresh_tenant(self, tenant_id: str) -> None:
         for lane in self._lanes.of_tenant(tenant_id):
@@ -282,6 +313,8 @@ class Dispatcher:
                 return
             lane = Lane(destination, 1, 1)
             result = await self._attempts.make(lane, delivery)
+            if not result.outcome.ok:
+                result = _unspent(result)
             recorded = await self._store.record(result)
             await _cool_down(lane)
             if recorded is not None:
@@ -393,6 +426,7 @@ class Dispatcher:
             result.destination_type, ok=outcome.ok, retried=retried, seconds=outcome.latency / SECOND
         )
         self._journal.write(_line(lane.destination, result))
+        self._live.attempted(lane.destination, result)
         if recorded != _NOTHING_ELSE:
             self._listener.recorded(lane.destination, recorded)
 
@@ -409,6 +443,15 @@ class Dispatcher:
             _log.warning("dispatcher_put_off", error=str(error))
         elif error is not None:
             _log.error("dispatcher_task_failed", exc_info=error)
+
+
+def _unspent(trial: Result) -> Result:
+    """A trial that failed costs its delivery none of its retries: it waits for the next one."""
+    delivery, now = trial.delivery, clock.now()
+    waiting = Settlement(
+        state=DeliveryState.PENDING, next_attempt=delivery.attempt + 1, retries=delivery.retries, due=now
+    )
+    return structs.replace(trial, settlement=waiting)
 
 
 async def _cool_down(lane: Lane) -> None:

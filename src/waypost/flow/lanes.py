@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from waypost.connect.connector import Connection
 from waypost.core.model import Delivery, Destination
@@ -79,6 +79,11 @@ class Lane:
     @property
     def ready(self) -> bool:
         return bool(self.queue) and self.in_flight < self.width
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for its turn, or would have to."""
+        return not self.shut and bool(self.queue or self.more_in_store or self.in_flight >= self.width)
 
     @property
     def shut(self) -> bool:
@@ -181,6 +186,12 @@ class Lanes:
         drained = [lane.queue.pop() for _ in range(len(lane.queue) - down_to)]
         self.held -= len(drained)
         return drained
+
+    def discard(self, lane: Lane, event_seqs: Container[int]) -> None:
+        """Drop what waits of these events."""
+        kept = deque(delivery for delivery in lane.queue if delivery.event.seq not in event_seqs)
+        self.held -= len(lane.queue) - len(kept)
+        lane.queue = kept
 
     def next(self) -> tuple[Lane, Delivery] | None:
         """Start the next delivery whose turn it is, or None when nothing may start now."""

@@ -180,13 +180,21 @@ class Notifier:
     async def _tell(self, news: News) -> None:
         channel = news.channel
         try:
-            await self._senders.send(channel, self._writer.notice(news))
+            await self._senders.send(channel, self._notice(news))
         except DeliveryError as error:
             await self._put_off(news, error)
             return
         await self._store.alerting.news_told(news.seq, now=clock.now())
         self._metrics.notice_sent(channel.type, ok=True)
         _log.info("alert_told", channel_id=channel.id, channel_type=channel.type, topic=news.topic)
+
+    def _notice(self, news: News) -> Notice:
+        try:
+            return self._writer.notice(news)
+        except Exception as error:
+            _log.exception("notice_failed", topic=news.topic, tenant_id=news.tenant_id)
+            sentence = f"the notice could not be written: {type(error).__name__}"
+            raise DeliveryError("internal_error", sentence, retryable=False) from error
 
     async def _put_off(self, news: News, error: DeliveryError) -> None:
         channel = news.channel

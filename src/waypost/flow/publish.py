@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from waypost.core.model import Destination, Event, Micros
-from waypost.core.routing import Routing, route
+from waypost.core.routing import Routing, Skip, route
 from waypost.flow import clock
 from waypost.flow.directory import Directory
+from waypost.flow.live import Live
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.observe.tracing import NullTracer, Tracer, log_fields
@@ -40,7 +42,10 @@ class Deliverer(Protocol):
 
 
 class Publisher:
-    """Accepts events. What it has answered is on disk."""
+    """Accepts events. What it has answered is on disk.
+
+    `skipped` hears the tenant's id and which of its destinations do not get an event that was accepted.
+    """
 
     def __init__(
         self,
@@ -50,6 +55,9 @@ class Publisher:
         metrics: Metrics,
         journal: Journal,
         tracer: Tracer | None = None,
+        *,
+        skipped: Callable[[str, Sequence[Skip]], None] = lambda _tenant_id, _skipped: None,
+        live: Live | None = None,
     ) -> None:
         self._store = store
         self._directory = directory
@@ -57,6 +65,8 @@ class Publisher:
         self._metrics = metrics
         self._journal = journal
         self._tracer = tracer or NullTracer()
+        self._skipped = skipped
+        self._live = live or Live()
 
     async def publish(self, event: Event) -> Accepted:
         """Store one event with its deliveries and start delivering. Raises Unavailable when it is not on disk."""
@@ -118,9 +128,18 @@ class Publisher:
         else:
             for destination in publication.matched:
                 self._deliverer.ring(destination.no, publication.accepted_at)
+        if not accepted.duplicate:
+            self._live.published(publication)
+            if publication.skipped:
+                self._count_skips(publication)
         seconds = time.perf_counter() - began
         self._metrics.published(matched=len(publication.matched), duplicate=accepted.duplicate, seconds=seconds)
         self._journal.write(_line(publication, accepted, seconds))
+
+    def _count_skips(self, publication: Publication) -> None:
+        self._skipped(publication.event.tenant_id, publication.skipped)
+        for reason, count in Counter(skip.reason for skip in publication.skipped).items():
+            self._metrics.skipped(reason, count)
 
 
 def _line(publication: Publication, accepted: Accepted, seconds: float) -> dict[str, Any]:

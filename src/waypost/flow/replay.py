@@ -9,6 +9,7 @@ import structlog
 from waypost.core import topics
 from waypost.core.errors import BadRequest, NotFound
 from waypost.core.model import SYSTEM, Actor, Destination, Micros
+from waypost.core.replaying import Limits
 from waypost.flow import clock
 from waypost.store.alerting import Entry
 from waypost.store.base import RetryRequest, Store
@@ -25,15 +26,26 @@ class Replayer:
     `ring` hears the destination's number and the instant when anything else of it is due.
     """
 
-    def __init__(self, store: Store, ask: Callable[[int, int], None], ring: Callable[[int, Micros], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ask: Callable[[int, int], None],
+        ring: Callable[[int, Micros], None],
+        *,
+        limits: Limits | None = None,
+        now: Callable[[], Micros] = clock.now,
+    ) -> None:
         self._store = store
         self._ask = ask
         self._ring = ring
+        self._limits = limits or Limits()
+        self._now = now
 
     async def retry(self, event_id: str, destination_id: str, tenant_id: str | None, *, by: Actor = SYSTEM) -> None:
         """Have one more attempt made now, whatever became of the earlier ones.
 
-        `tenant_id` bounds what the caller may see; None is everything. Raises NotFound or BadRequest.
+        `tenant_id` bounds what the caller may see; None is everything. Raises NotFound, BadRequest, or for the limits
+        Invalid or TooMany.
         """
         found = await self._store.event(event_id, tenant_id=tenant_id)
         if found is None:
@@ -44,9 +56,11 @@ class Replayer:
             raise NotFound("destination not found")
         if destination.disabled_at is not None:
             raise BadRequest("Destination is disabled")
+        if event.expunged_at is not None:
+            raise BadRequest("the event's data was removed")
         if not topics.matcher(destination.topics)(event.topic):
             raise BadRequest("destination does not match event")
-        now = clock.now()
+        now = self._now()
         entry = Entry(
             actor=by,
             action="event.retry",
@@ -54,7 +68,8 @@ class Replayer:
             subject=event.id,
             detail={"destination_id": destination.id},
         )
-        await self._store.retry(RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now), entry)
+        request = RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now)
+        await self._store.retry(request, entry, self._limits.of(by))
         self._ask(destination.no, event.seq)
         _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)
 
@@ -65,18 +80,19 @@ class Replayer:
         """
         if destination.disabled_at is not None:
             raise BadRequest("Destination is disabled")
-        recovered, piece = 0, _RECOVERED_AT_ONCE
-        while piece == _RECOVERED_AT_ONCE:
-            now = clock.now()
-            piece = await self._store.recover(destination.no, since=since, now=now, limit=_RECOVERED_AT_ONCE)
-            recovered += piece
-            self._ring(destination.no, now)
-        entry = Entry(
+        entry: Entry | None = Entry(
             actor=by,
             action="destination.recover",
             tenant_id=destination.tenant_id,
             subject=destination.id,
-            detail={"recovered": recovered},
+            detail={"kept": await self._store.count_kept(destination.no, since=since)},
         )
-        await self._store.alerting.audit(entry)
+        recovered, piece = 0, _RECOVERED_AT_ONCE
+        while piece == _RECOVERED_AT_ONCE:
+            now = self._now()
+            piece = await self._store.recover(
+                destination.no, since=since, now=now, limit=_RECOVERED_AT_ONCE, entry=entry
+            )
+            recovered, entry = recovered + piece, None
+            self._ring(destination.no, now)
         return recovered

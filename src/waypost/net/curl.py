@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 import pycurl
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from waypost.core.errors import DeliveryError
 from waypost.net.curl_failure import Failure, explain
@@ -338,6 +338,7 @@ class CurlEngine:
             result: HttpResponse | DeliveryError = response
         else:
             result = explain(_failure(handle, code, message), transfer.url)
+            result.response = {"timings": structs.asdict(_timings(handle, transfer.dns))}
         self._release(handle)
         transfer.settle(result)
 
@@ -361,21 +362,13 @@ class CurlEngine:
         self._multiplexing.add(authority)
 
     def _response(self, handle: _Handle, dns: int) -> HttpResponse:
-        get = handle.curl.getinfo
-        connect, secure = get(pycurl.CONNECT_TIME_T), get(pycurl.APPCONNECT_TIME_T)
         head = self._heads.read(handle.lines)
         return HttpResponse(
             status=head.status,
             headers=head.headers,
             body=b"".join(handle.parts),
             truncated=head.cut or handle.received > self._settings.body_cap,
-            timings=Timings(
-                dns=dns,
-                connect=connect,
-                tls=secure - connect if secure > connect else 0,
-                first_byte=dns + get(pycurl.STARTTRANSFER_TIME_T),
-                total=dns + get(pycurl.TOTAL_TIME_T),
-            ),
+            timings=_timings(handle, dns),
             http_version=head.version,
         )
 
@@ -412,6 +405,18 @@ def _select_bits(happened: int) -> int:
         (pycurl.CSELECT_IN if happened & POLLIN else 0)
         | (pycurl.CSELECT_OUT if happened & POLLOUT else 0)
         | (pycurl.CSELECT_ERR if happened & POLLERR else 0)
+    )
+
+
+def _timings(handle: _Handle, dns: int) -> Timings:
+    get = handle.curl.getinfo
+    connect, secure = get(pycurl.CONNECT_TIME_T), get(pycurl.APPCONNECT_TIME_T)
+    return Timings(
+        dns=dns,
+        connect=connect,
+        tls=secure - connect if secure > connect else 0,
+        first_byte=dns + get(pycurl.STARTTRANSFER_TIME_T) if handle.lines else 0,
+        total=dns + get(pycurl.TOTAL_TIME_T),
     )
 
 

@@ -54,7 +54,7 @@ class Timings(Struct, frozen=True, kw_only=True, gc=False):
     """Where the time of an exchange went, in microseconds.
 
     `dns`, `connect` and `tls` are the lengths of these phases, 0 when they were skipped (a connection was reused).
-    `first_byte` and `total` count from the start of the request.
+    `first_byte` and `total` count from the start of the request; `first_byte` is 0 when no answer came.
     """
 
     dns: int

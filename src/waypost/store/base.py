@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -23,10 +23,24 @@ from waypost.core.model import (
     TenantSummary,
     Topic,
 )
+from waypost.core.replaying import Limits
 from waypost.core.routing import Skip
+from waypost.core.search import Search
 from waypost.core.settle import Settlement
+from waypost.core.status import Status
 from waypost.store.alerting import AlertStore, Entry
-from waypost.store.paging import Direction, Page, Slice, TimeRange
+from waypost.store.deliveries import DeliveryStore
+from waypost.store.paging import Direction, Page, Range, Slice, TimeRange
+from waypost.store.retention import RetentionStore
+from waypost.store.rollups import RollupStore
+from waypost.store.search import SearchStore
+
+if TYPE_CHECKING:  # it asks for events as this one does
+    from waypost.store.replays import ReplayStore
+    from waypost.store.tail import TailStore
+
+SkipKey = tuple[str, str, str]
+"""What skips are counted by: the tenant's id, the destination's id, the reason."""
 
 __all__ = [
     "Accepted",
@@ -37,9 +51,11 @@ __all__ = [
     "EventQuery",
     "Page",
     "Publication",
+    "Range",
     "Recorded",
     "Result",
     "RetryRequest",
+    "SkipKey",
     "Slice",
     "Store",
     "StoredAttempt",
@@ -101,17 +117,31 @@ class Claim(Struct, frozen=True):
 
 
 class EventQuery(Struct, frozen=True, kw_only=True):
-    """Conditions on events; an empty tuple means "any"."""
+    """Conditions on events; an empty tuple means "any".
+
+    `statuses` are those of one of its deliveries (to one of `destination_ids`, when there are any). `skipped_by` are
+    destinations of which one did not get the event, `skip_reasons` why it (or any) did not. `time` bounds when it
+    happened, `accepted` when it came in.
+    """
 
     ids: tuple[str, ...] = ()
     tenant_ids: tuple[str, ...] = ()
     destination_ids: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    statuses: tuple[Status, ...] = ()
+    skipped_by: tuple[str, ...] = ()
+    skip_reasons: tuple[str, ...] = ()
     time: TimeRange = TimeRange()
+    accepted: TimeRange = TimeRange()
+    search: Search | None = None
 
 
 class AttemptQuery(Struct, frozen=True, kw_only=True):
-    """Conditions on attempts; an empty tuple means "any". `time` bounds the attempt's own time."""
+    """Conditions on attempts; an empty tuple means "any".
+
+    `time` bounds the attempt's own time, `latency` its microseconds. `codes` may be classes such as `4xx`;
+    `status_code` bounds those codes that are numbers.
+    """
 
     ids: tuple[int, ...] = ()
     tenant_ids: tuple[str, ...] = ()
@@ -119,6 +149,10 @@ class AttemptQuery(Struct, frozen=True, kw_only=True):
     destination_ids: tuple[str, ...] = ()
     destination_types: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    status_code: Range = Range()
+    latency: Range = Range()
+    manual: bool | None = None
     ok: bool | None = None
     time: TimeRange = TimeRange()
 
@@ -166,6 +200,24 @@ class Store(Protocol):
 
     @property
     def alerting(self) -> AlertStore: ...
+
+    @property
+    def deliveries(self) -> DeliveryStore: ...
+
+    @property
+    def search(self) -> SearchStore: ...
+
+    @property
+    def rollups(self) -> RollupStore: ...
+
+    @property
+    def replays(self) -> ReplayStore: ...
+
+    @property
+    def retention(self) -> RetentionStore: ...
+
+    @property
+    def tail(self) -> TailStore: ...
 
     async def open(self) -> None:
         """Connect, migrate, and take back the leases that a dead predecessor of this process held.
@@ -215,11 +267,17 @@ class Store(Protocol):
         """
         ...
 
-    async def retry(self, request: RetryRequest, entry: Entry | None = None) -> None:
-        """Make a manual attempt due now; a delivery that never existed is created, a scheduled retry is replaced."""
+    async def retry(self, request: RetryRequest, entry: Entry | None = None, limits: Limits | None = None) -> None:
+        """Make a manual attempt due now; a delivery that never existed is created, a scheduled retry is replaced.
+
+        Raises Invalid when the event was sent again by hand too often, TooMany when the entry's tenant has used up its
+        hour.
+        """
         ...
 
-    async def recover(self, destination_no: int, *, since: Micros, now: Micros, limit: int) -> int:
+    async def recover(
+        self, destination_no: int, *, since: Micros, now: Micros, limit: int, entry: Entry | None = None
+    ) -> int:
         """Make up to `limit` deliveries due that were kept for the destination, the oldest first.
 
         `since` bounds when the events were accepted. How many were made due.
@@ -289,7 +347,7 @@ class Store(Protocol):
     # reading the record
 
     async def events(self, query: EventQuery, page: Page) -> Slice[StoredEvent]:
-        """Ordered by `(time, seq)`."""
+        """Ordered by `(time, seq)`; what a search finds by `seq`, which is then both halves of a page position."""
         ...
 
     async def event(self, event_id: str, *, tenant_id: str | None) -> StoredEvent | None:
@@ -302,6 +360,14 @@ class Store(Protocol):
 
     async def delivery_states(self, event_seq: int) -> Mapping[str, DeliveryState]:
         """Destination id -> state, for every delivery of an event."""
+        ...
+
+    async def add_skips(self, counts: Mapping[SkipKey, int]) -> None:
+        """Add to the counts of skips; those of unknown destinations are dropped."""
+        ...
+
+    async def skips(self, destination_no: int) -> Mapping[str, int]:
+        """Reason -> how often the destination was skipped for it."""
         ...
 
     # topics

@@ -7,8 +7,6 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from waypost.core.model import Micros
-
 T = TypeVar("T")
 
 
@@ -26,13 +24,17 @@ class Page(Struct, frozen=True, kw_only=True):
     before: tuple[int, int | str] | None = None
 
 
-class TimeRange(Struct, frozen=True, kw_only=True):
-    """Bounds on an instant; every one that is set must hold."""
+class Range(Struct, frozen=True, kw_only=True):
+    """Bounds on a number; every one that is set must hold."""
 
-    gte: Micros | None = None
-    lte: Micros | None = None
-    gt: Micros | None = None
-    lt: Micros | None = None
+    gte: int | None = None
+    lte: int | None = None
+    gt: int | None = None
+    lt: int | None = None
+
+
+class TimeRange(Range, frozen=True):
+    """Bounds on an instant."""
 
 
 class Slice(Struct, Generic[T], frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from waypost.core import ids
-from waypost.store.base import TimeRange
+from waypost.store.paging import Range, TimeRange
 
 _OPERATORS = {"gte": ">=", "lte": "<=", "gt": ">", "lt": "<"}
 
@@ -20,7 +20,18 @@ class Conditions:
 
     @property
     def where(self) -> str:
-        return f" WHERE {' AND '.join(self._fragments)}" if self._fragments else ""
+        return f" WHERE {self.all}" if self._fragments else ""
+
+    @property
+    def all(self) -> str:
+        return " AND ".join(self._fragments)
+
+    def either(self, alternatives: Sequence[Conditions]) -> Conditions:
+        """All conditions of one of these hold; no alternatives, no condition."""
+        if alternatives:
+            self.when(f"({' OR '.join(each.all for each in alternatives)})")
+            self.parameters += [value for each in alternatives for value in each.parameters]
+        return self
 
     def any_of(self, column: str, values: Sequence[Any]) -> Conditions:
         """The column has one of the values; no values, no condition."""
@@ -33,23 +44,35 @@ class Conditions:
             self.parameters += values
         return self
 
-    def within(self, column: str, bounds: TimeRange) -> Conditions:
+    def when(self, fragment: str, *values: Any) -> Conditions:
+        self._fragments.append(fragment)
+        self.parameters += values
+        return self
+
+    def contains_any(self, column: str, texts: Sequence[str]) -> Conditions:
+        """The column's text has one of the texts in it; no texts, no condition."""
+        if texts:
+            self._fragments.append(f"({' OR '.join([f'instr({column}, ?)'] * len(texts))})")
+            self.parameters += texts
+        return self
+
+    def within(self, column: str, bounds: Range) -> Conditions:
         for name, operator in _OPERATORS.items():
-            instant = getattr(bounds, name)
-            if instant is not None:
-                self._add(f"{column} {operator} ?", instant)
+            bound = getattr(bounds, name)
+            if bound is not None:
+                self.when(f"{column} {operator} ?", bound)
         return self
 
     def numbered_within(self, column: str, bounds: TimeRange) -> Conditions:
         """Bounds on the instant in which a sequence number was made, to the millisecond."""
         if bounds.gte is not None:
-            self._add(f"{column} >= ?", ids.bound(bounds.gte))
+            self.when(f"{column} >= ?", ids.bound(bounds.gte))
         if bounds.gt is not None:
-            self._add(f"{column} >= ?", ids.bound(bounds.gt + 1))
+            self.when(f"{column} >= ?", ids.bound(bounds.gt + 1))
         if bounds.lte is not None:
-            self._add(f"{column} < ?", ids.bound(bounds.lte + 1))
+            self.when(f"{column} < ?", ids.bound(bounds.lte + 1))
         if bounds.lt is not None:
-            self._add(f"{column} < ?", ids.bound(bounds.lt))
+            self.when(f"{column} < ?", ids.bound(bounds.lt))
         return self
 
     def beyond(self, order: Sequence[str], position: Sequence[Any], *, forwards: bool) -> Conditions:
@@ -58,7 +81,3 @@ class Conditions:
         self._fragments.append(f"({', '.join(order)}) {'>' if forwards else '<'} ({marks})")
         self.parameters += position
         return self
-
-    def _add(self, fragment: str, value: Any) -> None:
-        self._fragments.append(fragment)
-        self.parameters.append(value)

@@ -42,13 +42,29 @@ class Database:
         connection.execute("PRAGMA wal_autocheckpoint = 1000")
         connection.execute("PRAGMA cache_size = -32768")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA secure_delete = ON")  # what was removed is overwritten
         return connection
 
-    def start(self, handlers: dict[str, Handler]) -> None:
-        """Begin to read and write; `handlers` do the work of each kind that `submit` takes, beside that of `write`."""
+    def start(
+        self,
+        handlers: dict[str, Handler],
+        *,
+        undone: Callable[[], None],
+        equip: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> None:
+        """Begin to read and write; `handlers` do the work of each kind that `submit` takes, beside that of `write`.
+
+        `undone` is called, in the writing thread, whenever what they did has been rolled back. `equip` gets every
+        connection for reading once, in its thread.
+        """
+        self._equip = equip
         self._pool = ThreadPoolExecutor(self._readers, thread_name_prefix="waypost-reader")
         self._writer = GroupWriter(
-            self.connect, {**handlers, "call": _call}, largest_group=self._largest_group, observer=self._observer
+            self.connect,
+            {**handlers, "call": _call},
+            largest_group=self._largest_group,
+            observer=self._observer,
+            undone=undone,
         )
         self._writer.start()
 
@@ -112,6 +128,7 @@ class Database:
         connection: sqlite3.Connection | None = getattr(self._reading, "connection", None)
         if connection is None:
             connection = self._reading.connection = self.connect()
+            self._equip(connection)
             connection.execute("PRAGMA query_only = ON")
             self._connections.append(connection)
         return question(connection)

@@ -1,4 +1,4 @@
-"""The life of an event as SQL: accept, record, claim, release, retry. Each function runs inside one transaction."""
+"""The life of an event as SQL: accept, record, claim, release. Each function runs inside one transaction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from waypost.core import ids
 from waypost.core.model import Delivery, Micros
-from waypost.store.base import Accepted, Claim, Publication, Recorded, Result, RetryRequest
+from waypost.store.base import Accepted, Claim, Publication, Recorded, Result
 from waypost.store.sqlite import rows
 from waypost.store.sqlite.bulk import in_bulk
+from waypost.store.sqlite.meter import Meter
 from waypost.store.sqlite.watch import Watch
 
 _INSERT_EVENTS = "INSERT INTO events VALUES {rows} ON CONFLICT (id, tenant_id) DO NOTHING"
@@ -38,12 +39,13 @@ class Fenced(Exception):
     """Among these results is one whose delivery no longer waits for it."""
 
 
-def accept(db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]]) -> list[list[Accepted]]:
+def accept(db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]], meter: Meter) -> list[list[Accepted]]:
     publications = list(chain.from_iterable(groups))
     inserted = in_bulk(db, _INSERT_EVENTS, [rows.event_values(publication) for publication in publications])
     known = {} if inserted == len(publications) else _first_publishes(db, publications)
     fresh = [p for p in publications if p.event.seq not in known] if known else publications
     in_bulk(db, _INSERT_DELIVERIES, list(chain.from_iterable(map(rows.delivery_values, fresh))))
+    meter.accepted(db, fresh)
     return [[known.get(p.event.seq) or _as_routed(p) for p in group] for group in groups]
 
 
@@ -64,7 +66,7 @@ def _first_publishes(db: sqlite3.Connection, publications: Iterable[Publication]
     return known
 
 
-def record(db: sqlite3.Connection, results: Sequence[Result], watch: Watch) -> Sequence[Recorded | None]:
+def record(db: sqlite3.Connection, results: Sequence[Result], watch: Watch, meter: Meter) -> Sequence[Recorded | None]:
     """Raises Fenced when one of several results came too late: then each has to be recorded by itself."""
     moved = in_bulk(db, _SETTLE, [_settle_values(result) for result in results])
     if moved < len(results):
@@ -73,6 +75,7 @@ def record(db: sqlite3.Connection, results: Sequence[Result], watch: Watch) -> S
         return [None]
     recorded = watch.observe(db, results)
     in_bulk(db, _INSERT_ATTEMPTS, [rows.attempt_values(result) for result in results])
+    meter.recorded(db, results)
     return recorded
 
 
@@ -103,7 +106,10 @@ def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, lim
     ).fetchall()
     marks = ", ".join("?" * len(taken))
     sql = f"SELECT {rows.EVENT} FROM events e WHERE e.seq IN ({marks})"
-    events = {row[0]: rows.event(row) for row in db.execute(sql, [row[0] for row in taken])}
+    found = (rows.event(row) for row in db.execute(sql, [row[0] for row in taken]))
+    events = {event.seq: event for event in found if event.expunged_at is None}
+    if len(events) < len(taken):
+        _give_up(db, [(seq, no) for seq, *_ in taken if seq not in events])
     deliveries = tuple(
         Delivery(
             event=events[seq],
@@ -114,9 +120,18 @@ def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, lim
             lease_until=lease_until,
         )
         for seq, attempt, retries, manual in sorted(taken)
+        if seq in events
     )
     earliest = db.execute("SELECT min(due) FROM deliveries WHERE destination_no = ? AND state = 0", (no,)).fetchone()
     return Claim(deliveries, earliest[0])
+
+
+def _give_up(db: sqlite3.Connection, keys: Sequence[tuple[int, int]]) -> None:
+    """There is nothing to send any more: the data was removed, or the whole event."""
+    sql = "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE event_seq = ? AND destination_no = ?"
+    db.executemany(sql, keys)
+    gone = "DELETE FROM deliveries WHERE event_seq = ?1 AND NOT EXISTS (SELECT 1 FROM events WHERE seq = ?1)"
+    db.executemany(gone, [(seq,) for seq, _ in keys])
 
 
 def release(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> None:
@@ -145,16 +160,6 @@ def due_destinations(db: sqlite3.Connection) -> list[tuple[int, Micros]]:
            AND NOT EXISTS (SELECT 1 FROM destinations d
                            WHERE d.no = waiting.no AND d.deleted_at IS NULL AND d.disabled_at IS NOT NULL)"""
     ).fetchall()
-
-
-def retry(db: sqlite3.Connection, request: RetryRequest) -> None:
-    """A delivery whose attempt is under way keeps its lease; the result of that attempt makes the manual one due."""
-    db.execute(
-        """INSERT INTO deliveries VALUES (?, ?, 0, 1, 0, 1, ?, 0)
-           ON CONFLICT (event_seq, destination_no) DO UPDATE SET
-               state = 0, manual = 1, due = CASE WHEN leased THEN due ELSE excluded.due END""",
-        (request.event_seq, request.destination_no, request.now),
-    )
 
 
 def recover(db: sqlite3.Connection, destination_no: int, since: Micros, now: Micros, limit: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from waypost.core.errors import BadRequest, NotFound
 from waypost.core.model import Destination, Micros, TenantSummary
 from waypost.store.base import ApiKey
-from waypost.store.sqlite import life, rows
+from waypost.store.sqlite import life, rows, skips
 
 SUBSCRIPTIONS = (
     "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.id AND d.deleted_at IS NULL)"
@@ -76,6 +76,7 @@ def delete_destinations(db: sqlite3.Connection, condition: str, parameter: int |
     life.cancel(db, deleted)
     db.executemany("DELETE FROM alert_rules WHERE destination_no = ?", deleted)
     db.executemany("DELETE FROM destination_health WHERE destination_no = ?", deleted)
+    skips.forget(db, deleted)
     return bool(deleted)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import secrets
 import sqlite3
 from importlib import resources
 from pathlib import Path
@@ -34,6 +36,27 @@ def migrate(db: sqlite3.Connection) -> None:
         db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
 
+def vacuum(path: Path) -> tuple[int, int]:
+    """Give what is free in a database file back to the file system: its size in bytes before and after.
+
+    Raises SettingsError when there is no database, another process uses it, or the disk has no room for a copy.
+    """
+    if not path.exists():
+        raise SettingsError(f"database_url: there is no database at {path}")
+    descriptor = lock(path)
+    try:
+        before = path.stat().st_size
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA secure_delete = ON")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return before, path.stat().st_size
+    except sqlite3.Error as error:
+        raise SettingsError(f"database_url: cannot vacuum {path}: {error}") from None
+    finally:
+        os.close(descriptor)
+
+
 def migrations() -> list[str]:
     """The schema's history: the SQL files of `waypost/store/sqlite/migrations` in their order."""
     folder = resources.files("waypost.store.sqlite") / "migrations"
@@ -48,6 +71,13 @@ def check_key(db: sqlite3.Connection, vault: Vault) -> None:
         vault.open(found[0], "the key check")
     if found is None or not vault.is_current(found[0]):
         db.execute("REPLACE INTO meta VALUES ('sealed', ?)", (vault.seal(b"waypost", "the key check"),))
+
+
+def identity(db: sqlite3.Connection) -> int:
+    """A number by which what is kept beside this database knows it again."""
+    db.execute("INSERT OR IGNORE INTO meta VALUES ('identity', ?)", (secrets.token_bytes(3),))
+    (value,) = db.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()
+    return int.from_bytes(value)
 
 
 def reseal(db: sqlite3.Connection, vault: Vault) -> None:

@@ -35,14 +35,17 @@ DESTINATION = (
     "no, tenant_id, id, type, topics, filter, config, credentials, delivery_metadata, metadata, retry_policy,"
     " created_at, updated_at, disabled_at, version, disabled, subscriptions"
 )
-EVENT = "e.seq, e.id, e.tenant_id, e.topic, e.time, e.data, e.metadata, e.eligible, e.destination_id, e.trace"
+EVENT = (
+    "e.seq, e.id, e.tenant_id, e.topic, e.time, e.data, e.metadata, e.eligible, e.destination_id, e.trace,"
+    " (SELECT u.at FROM expunged u WHERE u.event_seq = e.seq)"
+)
 STORED_EVENT = f"{EVENT}, e.accepted_at, e.matched, e.skipped"
 ATTEMPT = (
     "a.seq, a.tenant_id, a.event_seq, a.destination_no, a.destination_type, a.number, a.manual, a.ok, a.code,"
-    " a.latency, a.detail, a.request, a.response"
+    " a.latency, a.detail, a.request, a.response, a.causes"
 )
-EVENT_WIDTH = 10
-ATTEMPT_WIDTH = 13
+EVENT_WIDTH = 11
+ATTEMPT_WIDTH = 14
 
 RULE = (
     "no, id, kind, owner, tenant_id, destination_no, enabled, severity, thresholds, channel_ids, muted_until,"
@@ -155,6 +158,7 @@ def event(row: Row) -> Event:
         eligible_for_retry=bool(row[7]),
         destination_id=row[8],
         trace=row[9],
+        expunged_at=row[10],
     )
 
 
@@ -216,6 +220,7 @@ def attempt(row: Row) -> Attempt:
         detail=row[10],
         request=None if row[11] is None else _decode(row[11]),
         response=None if row[12] is None else _decode(row[12]),
+        causes=() if row[13] is None else names(row[13]),
     )
 
 
@@ -236,6 +241,7 @@ def attempt_values(result: Result) -> tuple[Any, ...]:
         outcome.detail,
         json_text(outcome.request),
         json_text(outcome.response),
+        json_text(outcome.causes or None),
     )
 
 

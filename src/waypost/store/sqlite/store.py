@@ -18,6 +18,7 @@ from msgspec import structs
 from waypost.core.alerts import Rule
 from waypost.core.errors import SettingsError
 from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary, Topic
+from waypost.core.replaying import Limits
 from waypost.store.alerting import Entry
 from waypost.store.base import (
     Accepted,
@@ -30,16 +31,24 @@ from waypost.store.base import (
     Recorded,
     Result,
     RetryRequest,
+    SkipKey,
     Slice,
     StoredAttempt,
     StoredEvent,
 )
-from waypost.store.sqlite import life, manage, opening, rows, topics
+from waypost.store.sqlite import finding, life, manage, opening, retries, rows, skips, topics
 from waypost.store.sqlite.alerting import SqliteAlerting
 from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.database import Database
+from waypost.store.sqlite.deliveries import SqliteDeliveries
+from waypost.store.sqlite.meter import Meter
+from waypost.store.sqlite.replays import SqliteReplays
+from waypost.store.sqlite.retention import SqliteRetention
+from waypost.store.sqlite.rollups import SqliteRollups
+from waypost.store.sqlite.search import SqliteSearch
+from waypost.store.sqlite.tail import SqliteTail
 from waypost.store.sqlite.watch import Watch
-from waypost.store.sqlite.writer import CommitObserver, Unobserved
+from waypost.store.sqlite.writer import CommitObserver, Handler, Unobserved
 from waypost.store.vault import Vault
 
 T = TypeVar("T")
@@ -66,6 +75,7 @@ class SqliteStore:
         readers: int = 3,
         largest_group: int = 512,
         observer: CommitObserver | None = None,
+        search: bool = True,
     ) -> None:
         self._vault = vault
         self._clock = clock
@@ -78,12 +88,43 @@ class SqliteStore:
         )
         self._watch = Watch(rules, vault, next_seq)
         self._alerting = SqliteAlerting(self._db, vault, self._watch, clock)
+        self._deliveries = SqliteDeliveries(self._db, self._watch)
+        self._search = SqliteSearch(self._db, enabled=search)
+        self._meter = Meter()
+        self._rollups = SqliteRollups(self._db)
+        self._replays = SqliteReplays(self._db, self._watch)
+        self._retention = SqliteRetention(self._db, self._watch)
+        self._tail = SqliteTail(self._db, self._stored_attempt)
         self._lock_file: int | None = None
         self._destinations: dict[tuple[int, int], Destination] = {}
 
     @property
     def alerting(self) -> SqliteAlerting:
         return self._alerting
+
+    @property
+    def deliveries(self) -> SqliteDeliveries:
+        return self._deliveries
+
+    @property
+    def search(self) -> SqliteSearch:
+        return self._search
+
+    @property
+    def rollups(self) -> SqliteRollups:
+        return self._rollups
+
+    @property
+    def replays(self) -> SqliteReplays:
+        return self._replays
+
+    @property
+    def retention(self) -> SqliteRetention:
+        return self._retention
+
+    @property
+    def tail(self) -> SqliteTail:
+        return self._tail
 
     async def open(self) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -99,7 +140,19 @@ class SqliteStore:
         except SettingsError:
             self._unlock()
             raise
-        self._db.start({"accept": life.accept, "record": lambda db, results: life.record(db, results, self._watch)})
+        handlers: dict[str, Handler] = {
+            "accept": self._accept,
+            "record": lambda db, results: life.record(db, results, self._watch, self._meter),
+        }
+        self._db.start(handlers, undone=self._forget, equip=self._search.equip)
+
+    def _accept(self, db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]]) -> list[list[Accepted]]:
+        self._search.note(groups)
+        return life.accept(db, groups, self._meter)
+
+    def _forget(self) -> None:
+        self._watch.forget()
+        self._meter.forget()
 
     @property
     def writing(self) -> bool:
@@ -110,6 +163,7 @@ class SqliteStore:
         if self._lock_file is None:
             return
         await self._db.close()
+        await self._search.close()
         self._unlock()
 
     def _unlock(self) -> None:
@@ -124,6 +178,7 @@ class SqliteStore:
             opening.migrate(connection)
             opening.check_key(connection, self._vault)
             opening.reseal(connection, self._vault)
+            self._search.open(opening.identity(connection))
             connection.execute(
                 "UPDATE deliveries SET leased = 0, due = ? WHERE state = 0 AND leased = 1", (self._clock(),)
             )
@@ -157,15 +212,13 @@ class SqliteStore:
     async def due_destinations(self) -> list[tuple[int, Micros]]:
         return await self._db.read(life.due_destinations)
 
-    async def retry(self, request: RetryRequest, entry: Entry | None = None) -> None:
-        def retry(db: sqlite3.Connection) -> None:
-            life.retry(db, request)
-            self._watch.write_down(db, entry)
+    async def retry(self, request: RetryRequest, entry: Entry | None = None, limits: Limits | None = None) -> None:
+        await self._db.write(lambda db: retries.retry(db, request, entry, limits, self._watch))
 
-        await self._db.write(retry)
-
-    async def recover(self, destination_no: int, *, since: Micros, now: Micros, limit: int) -> int:
-        return await self._db.write(lambda db: life.recover(db, destination_no, since, now, limit))
+    async def recover(
+        self, destination_no: int, *, since: Micros, now: Micros, limit: int, entry: Entry | None = None
+    ) -> int:
+        return await self._write(lambda db: life.recover(db, destination_no, since, now, limit), entry)
 
     async def count_kept(self, destination_no: int, *, since: Micros) -> int:
         return await self._db.read(lambda db: life.count_kept(db, destination_no, since))
@@ -218,9 +271,11 @@ class SqliteStore:
         values = rows.destination_values(changed, self._vault)
 
         def replace(db: sqlite3.Connection) -> bool:
-            if changed.disabled_at is None and manage.is_disabled(db, destination.no):
+            enabled = changed.disabled_at is None and manage.is_disabled(db, destination.no)
+            replaced = manage.replace_destination(db, destination, values)
+            if replaced and enabled:
                 self._watch.enabled(db, destination.no)
-            return manage.replace_destination(db, destination, values)
+            return replaced
 
         return changed if await self._subscribe(destination.tenant_id, replace, entry) else None
 
@@ -285,16 +340,9 @@ class SqliteStore:
     # reading the record
 
     async def events(self, query: EventQuery, page: Page) -> Slice[StoredEvent]:
-        conditions = (
-            Conditions()
-            .any_of("e.id", query.ids)
-            .any_of("e.tenant_id", query.tenant_ids)
-            .any_of("e.topic", query.topics)
-            .within("e.time", query.time)
-            .when_any(_ROUTED_TO, query.destination_ids)
-        )
-        sql = f"SELECT {rows.STORED_EVENT} FROM events e"
-        return await self._db.page(sql, conditions, page, ("e.time", "e.seq"), rows.stored_event)
+        if query.search is not None:
+            return await self._search.events(query, query.search, page)
+        return await self._db.read(lambda db: finding.events(db, query, page))
 
     async def event(self, event_id: str, *, tenant_id: str | None) -> StoredEvent | None:
         conditions = Conditions().any_of("e.id", (event_id,))
@@ -305,23 +353,8 @@ class SqliteStore:
         return None if found is None else rows.stored_event(found)
 
     async def attempts(self, query: AttemptQuery, page: Page) -> Slice[StoredAttempt]:
-        conditions = (
-            Conditions()
-            .any_of("a.seq", query.ids)
-            .any_of("a.tenant_id", query.tenant_ids)
-            .any_of("a.destination_type", query.destination_types)
-            .any_of("e.topic", query.topics)
-            .when_any(_OF_EVENTS, query.event_ids)
-            .when_any(_TO_DESTINATIONS, query.destination_ids)
-            .numbered_within("a.seq", query.time)
-        )
-        if query.ok is not None:
-            conditions.any_of("a.ok", (int(query.ok),))
-        sql = (
-            f"SELECT {rows.ATTEMPT}, {rows.EVENT}, {manage.prefixed('d', rows.DESTINATION)} FROM attempts a"
-            " JOIN events e ON e.seq = a.event_seq JOIN destinations d ON d.no = a.destination_no"
-        )
-        return await self._db.page(sql, conditions, page, ("a.seq",), self._stored_attempt)
+        part = await self._db.read(lambda db: finding.attempts(db, query, page, _ATTEMPTS))
+        return Slice(tuple(map(self._stored_attempt, part.items)), has_next=part.has_next, has_prev=part.has_prev)
 
     def _stored_attempt(self, row: rows.Row) -> StoredAttempt:
         event_at = rows.ATTEMPT_WIDTH
@@ -349,6 +382,12 @@ class SqliteStore:
         )
         found = await self._db.all(sql, (event_seq,))
         return {destination_id: DeliveryState(state) for destination_id, state in found}
+
+    async def add_skips(self, counts: Mapping[SkipKey, int]) -> None:
+        await self._db.write(lambda db: skips.add(db, counts))
+
+    async def skips(self, destination_no: int) -> Mapping[str, int]:
+        return await self._db.read(lambda db: skips.counts(db, destination_no))
 
     # topics
 
@@ -385,7 +424,7 @@ class SqliteStore:
 
 
 _REMEMBERED_DESTINATIONS = 10_000
-_NUMBERS_OF = "SELECT no FROM destinations WHERE id IN ({values})"
-_ROUTED_TO = f"EXISTS (SELECT 1 FROM deliveries x WHERE x.event_seq = e.seq AND x.destination_no IN ({_NUMBERS_OF}))"
-_OF_EVENTS = "a.event_seq IN (SELECT seq FROM events WHERE id IN ({values}))"
-_TO_DESTINATIONS = f"a.destination_no IN ({_NUMBERS_OF})"
+_ATTEMPTS = (
+    f"SELECT {rows.ATTEMPT}, {rows.EVENT}, {manage.prefixed('d', rows.DESTINATION)} FROM attempts a"
+    " JOIN events e ON e.seq = a.event_seq JOIN destinations d ON d.no = a.destination_no"
+)

@@ -1,0 +1,174 @@
+"""Finding events by what is in them: words of the payload, and values at places of the payload and the metadata.
+
+An event is reduced to tokens and a search is a question about tokens, so that a store can keep an index of them and
+still ask an event itself that is not in it yet. Words disregard case, accents and punctuation.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from waypost.core.filters.document import decode
+from waypost.core.filters.values import number_in
+from waypost.core.model import Event
+
+MOST_TERMS = 20
+SHORTEST_PREFIX = 2
+MOST_TOKENS = 4_096
+"""Words of one event that can be found, and values."""
+_LONGEST_WORD = 64
+"""What is longer are several words."""
+_LONGEST_VALUE = 256
+_LITERALS = {True: "true", False: "false", None: "null"}
+_FACT = "§"
+"""What a token begins with that is no word."""
+
+_IDEOGRAPHS = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_word = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]{{1,{_LONGEST_WORD}}}")
+_ascii_word = re.compile(f"[a-z0-9]{{1,{_LONGEST_WORD}}}")
+_accents = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe20-\ufe2f]+")
+_term = re.compile(r'"([^"]*)"?(\*?)|([^\s"]+)')
+
+
+class Phrase(Struct, frozen=True):
+    """Words that follow one another; with `prefix` the last one is only the beginning of a word."""
+
+    words: tuple[str, ...]
+    prefix: bool = False
+
+
+class Tokens(Struct, frozen=True):
+    """What can be found of an event: its words in their order, and facts about it."""
+
+    words: Sequence[str]
+    facts: Sequence[str]
+
+    def __str__(self) -> str:
+        return " ".join((*self.words, *self.facts))
+
+
+class Search(Struct, frozen=True, kw_only=True):
+    """Phrases that must all occur, and facts of which one in each group must hold."""
+
+    phrases: tuple[Phrase, ...] = ()
+    facts: tuple[tuple[str, ...], ...] = ()
+
+    def finds(self, tokens: Tokens) -> bool:
+        facts = set(tokens.facts)
+        if any(facts.isdisjoint(group) for group in self.facts):
+            return False
+        text = f" {' '.join(tokens.words)} "
+        return all(f" {' '.join(each.words)}{'' if each.prefix else ' '}" in text for each in self.phrases)
+
+
+def phrases(query: str) -> tuple[Phrase, ...]:
+    """What a person asks for: words, "phrases in quotation marks", and beginnings of words*.
+
+    Raises ValueError with the end of a sentence ("must ...").
+    """
+    found = [
+        _phrase(quoted or "", bool(star)) if not bare else _phrase(bare, bare.endswith("*"))
+        for quoted, star, bare in _term.findall(query)
+    ]
+    kept = tuple(each for each in found if each.words)
+    if not kept:
+        raise ValueError("must have a word in it")
+    if len(kept) > MOST_TERMS:
+        raise ValueError(f"must have at most {MOST_TERMS} words and phrases")
+    if any(each.prefix and len(each.words[-1]) < SHORTEST_PREFIX for each in kept):
+        raise ValueError(f"must have at least {SHORTEST_PREFIX} letters or digits before a *")
+    return kept
+
+
+def _phrase(text: str, prefix: bool) -> Phrase:
+    return Phrase(tuple(_words(text)), prefix)
+
+
+def at_place(root: str, path: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Facts of which one holds when a value at a place of `data` or `metadata` is one of these.
+
+    The text 42 stands for that text as well as for the number, however the number is written.
+    """
+    place = f"{root}.{path}"
+    return tuple(_fact(place, alternative) for value in values for alternative in _readings(value))
+
+
+def _readings(value: str) -> Iterator[str]:
+    yield _text(value)
+    if value in _LITERALS.values():
+        yield value
+    number = number_in(value)
+    if number is not None:
+        yield _numeral(number)
+
+
+def of_tenant(tenant_id: str) -> str:
+    return _fact("tenant", tenant_id)
+
+
+def of_topic(topic: str) -> str:
+    return _fact("topic", topic)
+
+
+def tokens_of(event: Event) -> Tokens:
+    """The tokens of an event; what is beyond MOST_TOKENS of either kind is left out."""
+    facts = [of_tenant(event.tenant_id), of_topic(event.topic)]
+    facts += [_fact(f"metadata.{key}", _text(value)) for key, value in (event.metadata or {}).items()]
+    texts: list[str] = []
+    pending = [("data", _decoded(event.data))]
+    while pending:
+        place, value = pending.pop()
+        if type(value) is dict:
+            pending += [(f"{place}.{key}", member) for key, member in reversed(value.items())]
+        elif type(value) is list:
+            pending += [(place, member) for member in reversed(value)]
+        elif type(value) is str:
+            texts.append(value)
+            if len(value) <= _LONGEST_VALUE:
+                facts.append(_fact(place, _text(value)))
+        elif value is None or type(value) is bool:
+            facts.append(_fact(place, _LITERALS[value]))
+        else:
+            texts.append(str(value))
+            facts.append(_fact(place, _numeral(value)))
+    return Tokens(_words("\n".join(texts))[:MOST_TOKENS], facts[:MOST_TOKENS])
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return {}
+
+
+def _words(text: str) -> list[str]:
+    if text.isascii():
+        return _ascii_word.findall(text.lower())
+    return _word.findall(_accents.sub("", unicodedata.normalize("NFKD", text).casefold()))
+
+
+def _text(value: str) -> str:
+    return f'"{value}'
+
+
+def _numeral(number: int | Decimal) -> str:
+    """The same text for the same number: 42, 42.0 and 4.2e1."""
+    sign, digits, exponent = Decimal(number).as_tuple()
+    written = "".join(map(str, digits))
+    figures = written.strip("0")
+    if not figures:
+        return "0"
+    return f"{'-' * sign}{figures}e{int(exponent) + len(written) - len(written.rstrip('0'))}"
+
+
+def _fact(place: str, value: str) -> str:
+    digest = blake2b(f"{place}\x00{value}".encode("utf-8", "surrogatepass"), digest_size=6)
+    return f"{_FACT}{digest.hexdigest()}"

@@ -1,0 +1,96 @@
+"""Removing data that must go before its time, as privacy laws ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Container
+
+import structlog
+
+from waypost.core.errors import NotFound, Unavailable
+from waypost.core.model import SYSTEM, Actor
+from waypost.flow import clock
+from waypost.flow.throttle import Throttle
+from waypost.store.alerting import Entry
+from waypost.store.base import Store, StoredEvent
+from waypost.store.retention import Expunging
+
+_log = structlog.get_logger("waypost")
+
+_PIECE = 64
+_AGAIN_AFTER = 1.0
+
+Drop = Callable[[str, Container[int]], None]
+"""Hears a tenant's id and which of its events are not to be sent any more, once that is on disk."""
+
+
+class Expunger:
+    """Truth is in the store: what was begun goes on after a restart."""
+
+    def __init__(self, store: Store, drop: Drop, *, share: float) -> None:
+        self._store = store
+        self._drop = drop
+        self._throttle = Throttle(share)
+        self._woken = asyncio.Event()
+
+    async def start(self) -> None:
+        self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    async def event(self, event_id: str, tenant_id: str, *, by: Actor = SYSTEM) -> StoredEvent:
+        """Remove the data of one event; the event without it. Idempotent. Raises NotFound."""
+        found = await self._store.event(event_id, tenant_id=tenant_id)
+        if found is None:
+            raise NotFound("event not found")
+        seq = found.event.seq
+        entry = Entry(actor=by, action="event.expunge", tenant_id=tenant_id, subject=event_id)
+        await self._store.retention.expunge(seq, now=clock.now(), entry=entry)
+        self._drop(tenant_id, {seq})
+        self._woken.set()
+        return await self._store.event(event_id, tenant_id=tenant_id) or found
+
+    async def tenant(self, tenant_id: str, *, by: Actor = SYSTEM) -> Expunging:
+        """Remove the data of all events of a tenant, known or not, that were accepted until now.
+
+        Asked again meanwhile, it begins anew and takes what has come since.
+        """
+        entry = Entry(actor=by, action="tenant.expunge", tenant_id=tenant_id, subject=tenant_id)
+        begun = await self._store.retention.begin_expunging(tenant_id, now=clock.now(), entry=entry)
+        self._woken.set()
+        return begun
+
+    async def progress(self, tenant_id: str) -> Expunging:
+        """How the last one of a tenant stands. Raises NotFound."""
+        found = await self._store.retention.expunging(tenant_id)
+        if found is None:
+            raise NotFound("nothing of this tenant was expunged")
+        return found
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                await self._work_off()
+                rest = None if await self._store.retention.wipe() else _AGAIN_AFTER
+            except Unavailable as error:
+                _log.warning("expunging_put_off", error=str(error))
+                rest = _AGAIN_AFTER
+            except Exception:  # noqa: BLE001  whatever it was: it is tried again
+                _log.exception("expunging_crashed")
+                rest = _AGAIN_AFTER
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await self._woken.wait()
+
+    async def _work_off(self) -> None:
+        while jobs := await self._store.retention.unfinished():
+            for job in jobs:
+                moved, seqs, seconds = await self._store.retention.go_on(job, now=clock.now(), limit=_PIECE)
+                self._drop(job.tenant_id, frozenset(seqs))
+                if moved.finished_at is not None:
+                    _log.info("expunged", tenant_id=job.tenant_id, events=moved.events)
+                await self._throttle.rest(seconds)

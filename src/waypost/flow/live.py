@@ -1,0 +1,325 @@
+"""Events and attempts as they happen, for whoever listens.
+
+Publishing and delivering tell each number once it is on disk; a listener reads what it names from the store. So nobody
+slows them down: a listener that does not keep up misses something, and is told how much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Self
+
+from msgspec import Struct
+
+from waypost.core import ids
+from waypost.core.errors import TooMany, Unavailable
+from waypost.core.model import SECOND, Destination, Micros
+from waypost.flow import clock
+from waypost.store.base import Publication, Result, Store, StoredEvent
+from waypost.store.tail import Item, Number, Told
+
+Instant = tuple[Micros, int]
+"""When something was told, and its number."""
+
+_READ_AT_ONCE = 32
+"""Messages of one batch: a listener holds no more payloads than these."""
+_LOOKED_AT = 1_000
+_AGAIN_AFTER = 5
+_LONG_AGO: Instant = (0, 0)
+_TOLD_BY_THEN: Micros = 600 * SECOND
+"""Whatever has a number as old as this has been told, or never will be."""
+_OVERLAP: Micros = SECOND
+"""In the record, the order in which attempts were told is known to this precision only."""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a listener wants to hear of, in the words of the lists; an empty tuple means "any".
+
+    `ok` is about attempts: with it there are no events.
+    """
+
+    events: bool = True
+    attempts: bool = True
+    tenant_ids: tuple[str, ...] = ()
+    destination_ids: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    ok: bool | None = None
+
+    def takes_event(self, tenant_id: str, topic: str, destination_ids: Iterable[str]) -> bool:
+        return (
+            self.events
+            and self.ok is None
+            and self._covers(tenant_id, topic)
+            and (not self.destination_ids or not set(self.destination_ids).isdisjoint(destination_ids))
+        )
+
+    def takes_attempt(self, tenant_id: str, topic: str, destination_id: str, *, ok: bool) -> bool:
+        return (
+            self.attempts
+            and self.ok in {None, ok}
+            and self._covers(tenant_id, topic)
+            and (not self.destination_ids or destination_id in self.destination_ids)
+        )
+
+    def takes(self, item: Item) -> bool:
+        event = item.event
+        if isinstance(item, StoredEvent):
+            return self.takes_event(event.tenant_id, event.topic, item.matched_destination_ids)
+        return self.takes_attempt(event.tenant_id, event.topic, item.destination.id, ok=item.attempt.ok)
+
+    def _covers(self, tenant_id: str, topic: str) -> bool:
+        return (not self.tenant_ids or tenant_id in self.tenant_ids) and (not self.topics or topic in self.topics)
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """See the settings of the same names, `stream_*`. Durations are in seconds."""
+
+    listeners: int = 100
+    listeners_per_tenant: int = 10
+    queue: int = 1_000
+    memory: int = 50_000
+    reach: float = 3_600.0
+    longest_attempt: float = 60.0
+
+
+class Gap(Struct, frozen=True):
+    """Something was left out: how many messages, if that is known."""
+
+    missed: int | None
+
+
+Message = Told | Gap
+
+
+class Live:
+    """Hears of everything and passes it on; remembers what it heard last, in that order, for those who come back.
+
+    `position` counts what it has heard.
+    """
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self.bounds = bounds or Bounds()
+        self.position = 0
+        self._told: deque[Number] = deque(maxlen=self.bounds.memory)
+        self._open: set[Listener] = set()
+        self._joined: defaultdict[str | None, set[Listener]] = defaultdict(set)
+        self._closed = False
+
+    # what publishing and delivering tell
+
+    def published(self, publication: Publication) -> None:
+        """An event is on disk that was not known before."""
+        event = publication.event
+        self._remember(event.seq)
+        if self._joined:
+            names = [destination.id for destination in publication.matched]
+            for listener in self._near(event.tenant_id):
+                if listener.wanted.takes_event(event.tenant_id, event.topic, names):
+                    listener.offer(event.seq)
+
+    def attempted(self, destination: Destination, result: Result) -> None:
+        """An attempt is on disk."""
+        self._remember(-result.seq)
+        if self._joined:
+            event, ok = result.delivery.event, result.outcome.ok
+            for listener in self._near(event.tenant_id):
+                if listener.wanted.takes_attempt(event.tenant_id, event.topic, destination.id, ok=ok):
+                    listener.offer(-result.seq)
+
+    def _remember(self, number: Number) -> None:
+        self._told.append(number)
+        self.position += 1
+
+    def _near(self, tenant_id: str) -> Iterator[Listener]:
+        return chain(self._joined.get(tenant_id, ()), self._joined.get(None, ()))
+
+    def told_since(self, position: int) -> tuple[list[Number], bool]:
+        """What was told since a position, and whether some of it is no longer remembered."""
+        first = self.position - len(self._told)
+        return list(islice(self._told, max(position - first, 0), None)), position < first
+
+    # who listens
+
+    def admit(self, listener: Listener) -> None:
+        """Raises TooMany, and Unavailable when there are too many altogether or the server stops."""
+        if self._closed or len(self._open) >= self.bounds.listeners:
+            raise Unavailable("as many streams are open as there may be")
+        most = self.bounds.listeners_per_tenant
+        if listener.owner is not None and sum(other.owner == listener.owner for other in self._open) >= most:
+            limit = {"limit": most, "remaining": 0}
+            raise TooMany(f"at most {most} streams of a tenant are open at a time", limit, retry_after=_AGAIN_AFTER)
+        self._open.add(listener)
+
+    def join(self, listener: Listener) -> None:
+        """Offer it what is told from now on."""
+        for tenant_id in listener.wanted.tenant_ids or (None,):
+            self._joined[tenant_id].add(listener)
+
+    def dismiss(self, listener: Listener) -> None:
+        self._open.discard(listener)
+        for tenant_id in listener.wanted.tenant_ids or (None,):
+            self._joined[tenant_id].discard(listener)
+            if not self._joined[tenant_id]:
+                del self._joined[tenant_id]
+
+    def close(self) -> None:
+        """End all streams: the server stops."""
+        self._closed = True
+        for listener in self._open:
+            listener.ended.set()
+
+
+class Listener:
+    """One stream; enter it, then take its batches.
+
+    `owner` is the tenant who listens, None the operator. `after` is the last number that the client has seen; None
+    begins with what is told from now on. `ended` is set when the stream has to end.
+    """
+
+    def __init__(
+        self, live: Live, store: Store, wanted: Wanted, *, owner: str | None = None, after: int | None = None
+    ) -> None:
+        self.wanted = wanted
+        self.owner = owner
+        self.ended = asyncio.Event()
+        self._live = live
+        self._tail = store.tail
+        self._after = after
+        self._queue: deque[Number] = deque()
+        self._missed = 0
+        self._something = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self._live.admit(self)
+        if self._after is None:
+            self._live.join(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.dismiss(self)
+
+    def offer(self, number: Number) -> None:
+        """Queue a number. When there is no room, count what is missed until all that is queued has been taken."""
+        if self._missed or len(self._queue) >= self._live.bounds.queue:
+            self._missed += 1
+        else:
+            self._queue.append(number)
+        self._something.set()
+
+    async def batches(self, idle: float) -> AsyncIterator[list[Message]]:
+        """What was told while the client was away, and then what is told, for ever.
+
+        An empty batch says that nothing was for so many seconds.
+        """
+        if self._after is not None:
+            async for batch in self._catching_up(self._after):
+                yield batch
+        while True:
+            self._something.clear()
+            if self._queue:
+                numbers = [self._queue.popleft() for _ in range(min(len(self._queue), _READ_AT_ONCE))]
+                yield [*await self._read(numbers)]
+            elif self._missed:
+                missed, self._missed = self._missed, 0
+                yield [Gap(missed)]
+            elif not await self._stirred(idle):
+                yield []
+
+    async def _stirred(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._something.wait()
+        except TimeoutError:
+            return False
+
+    async def _read(self, numbers: Sequence[Number]) -> list[Told]:
+        return await self._tail.read(numbers, tenant_ids=self.wanted.tenant_ids)
+
+    # what was told before
+
+    async def _catching_up(self, after: int) -> AsyncIterator[list[Message]]:
+        """Through what is remembered, after what is on record only, until there is nothing left; then join."""
+        position = self._live.position
+        told, _ = self._live.told_since(0)
+        at = _index(told, after)
+        if at is None:
+            since = await self._instant(after)
+            async for batch in self._from_the_record(after, since, told, position):
+                yield batch
+        else:
+            since, told = _LONG_AGO, told[at + 1 :]
+        while True:
+            for first in range(0, len(told), _READ_AT_ONCE):
+                read = await self._read(told[first : first + _READ_AT_ONCE])
+                yield [each for each in read if self.wanted.takes(each.item) and _follows(each.item, since)]
+            since = _LONG_AGO
+            told, forgotten = self._live.told_since(position)
+            position = self._live.position
+            if not told:
+                self._live.join(self)
+                return
+            if forgotten:
+                yield [Gap(None)]
+
+    async def _from_the_record(
+        self, after: int, since: Instant, told: Sequence[Number], position: int
+    ) -> AsyncIterator[list[Message]]:
+        """What followed an instant and was told before `told`, in the order of numbers.
+
+        Whatever a page shows has been told once the barrier behind it is passed: then it is known what will come again.
+        """
+        bounds, now = self._live.bounds, clock.now()
+        earliest = (now - round(bounds.reach * SECOND), 0)
+        if since < earliest:
+            yield [Gap(None)]
+        since = max(since, earliest)
+        longest, latest = round(bounds.longest_attempt * SECOND), ids.bound(now + SECOND)
+        reached, remembered = ids.bound(since[0] - longest - _OVERLAP), set(told)
+        while reached < latest and (page := await self._tail.numbers(after=reached, limit=_LOOKED_AT)):
+            reached = abs(page[-1][0])
+            numbers = [number for number, tenant_id in page if self._may_want(number, tenant_id)]
+            numbers = [number for number in numbers if number not in remembered]
+            for first in range(0, len(numbers), _READ_AT_ONCE):
+                read = await self._read(numbers[first : first + _READ_AT_ONCE])
+                coming = await self._coming(position) if reached > ids.bound(now - _TOLD_BY_THEN) else ()
+                yield [
+                    each
+                    for each in read
+                    if each.number not in coming
+                    and abs(each.number) != after
+                    and self.wanted.takes(each.item)
+                    and _follows(each.item, since)
+                ]
+
+    async def _coming(self, position: int) -> Container[Number]:
+        await self._tail.barrier()
+        return set(self._live.told_since(position)[0])
+
+    def _may_want(self, number: Number, tenant_id: str) -> bool:
+        asked = self.wanted.events if number > 0 else self.wanted.attempts
+        return asked and (not self.wanted.tenant_ids or tenant_id in self.wanted.tenant_ids)
+
+    async def _instant(self, seq: int) -> Instant:
+        """When the event or attempt of this number was told, as exactly as it is known."""
+        found = await self._read([seq, -seq])
+        return _instant_of(found[0].item) if found else (ids.time_of(seq), 0)
+
+
+def _instant_of(item: Item) -> Instant:
+    if isinstance(item, StoredEvent):
+        return item.accepted_at, item.event.seq
+    return item.attempt.time + item.attempt.latency, item.attempt.seq
+
+
+def _follows(item: Item, since: Instant) -> bool:
+    instant, seq = _instant_of(item)
+    return (instant if isinstance(item, StoredEvent) else instant + _OVERLAP, seq) > since
+
+
+def _index(told: Sequence[Number], seq: int) -> int | None:
+    """Where the event or attempt of this number stands."""
+    names = (seq, -seq)
+    return next((at for at in range(len(told) - 1, -1, -1) if told[at] in names), None)

@@ -1,0 +1,175 @@
+"""Removing what has been kept long enough, all the time and little by little."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from waypost.core import ids
+from waypost.core.errors import Invalid, Unavailable
+from waypost.core.model import SECOND, SYSTEM, Actor
+from waypost.core.retention import LONGEST, Kept, Lifetimes, Walk, walks
+from waypost.flow import clock
+from waypost.flow.throttle import Throttle
+from waypost.store.alerting import Entry
+from waypost.store.base import Store
+from waypost.store.retention import Log
+
+_log = structlog.get_logger("waypost")
+
+_LOOKED_AT = 1_000
+"""Rows that one look takes in."""
+_BUDGET = 0.004
+"""Seconds of one transaction, beside its commit: a publish waits no longer for it than for others' publishes."""
+_TRIMMED = 200
+_MOST_HELD = 100_000
+_JUDGED_EVERY = 60.0
+"""Seconds after which it is judged whether removing keeps up with what grows too old."""
+_NEVER = float("inf")
+
+
+class _Course:
+    """How far a walk has come, and the events it had to pass by: their deliveries are not settled."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.held: set[int] = set()
+
+
+class Janitor:
+    """Knows how long things are kept, and sees to it.
+
+    `default` and `logs` are the server's own lifetimes in seconds, 0 for ever. Where each walk is, is known in memory
+    only: a start, or a change of lifetimes, begins with the oldest event there is.
+    """
+
+    def __init__(
+        self, store: Store, *, default: Lifetimes, logs: Mapping[Log, int], share: float, interval: float
+    ) -> None:
+        self._store = store
+        self._default = default
+        self._logs = logs
+        self._throttle = Throttle(share)
+        self._interval = interval
+        self._courses: dict[Walk, _Course] = {}
+        self._woken = asyncio.Event()
+        self._lag = _NEVER
+        self._judge_at = 0.0
+        self._removed: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        self._running = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+
+    # the lifetimes of tenants
+
+    async def lifetimes(self, tenant_id: str) -> tuple[Lifetimes, Lifetimes]:
+        """A tenant's own, and what holds for it."""
+        own = (await self._store.retention.lifetimes()).get(tenant_id, Lifetimes())
+        return own, own.over(self._default)
+
+    async def put_lifetimes(self, tenant_id: str, body: object, *, by: Actor = SYSTEM) -> None:
+        """Replace a tenant's own lifetimes whole by those of a JSON object. Raises Invalid."""
+        lifetimes = _read(body)
+        detail = {f"{kind}_seconds": getattr(lifetimes, kind) for kind in Kept}
+        entry = Entry(actor=by, action="tenant.retention", tenant_id=tenant_id, subject=tenant_id, detail=detail)
+        await self._store.retention.put_lifetimes(tenant_id, lifetimes, entry)
+        self._woken.set()
+
+    # the work
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                await self._pass()
+            except Unavailable as error:
+                _log.warning("retention_put_off", error=str(error))
+            except Exception:  # noqa: BLE001  whatever it was: the next pass tries again
+                _log.exception("retention_crashed")
+            if self._removed:
+                _log.info("retention", **self._removed)
+                self._removed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._woken.wait()
+
+    async def _pass(self) -> None:
+        """Remove all that is too old by now, or until lifetimes change."""
+        own = await self._store.retention.lifetimes()
+        self._courses = {walk: self._courses.get(walk) or _Course() for walk in walks(self._default, own)}
+        for walk, course in self._courses.items():
+            await self._walk(walk, course)
+        for log, seconds in self._logs.items():
+            if seconds:
+                await self._trim(log, ids.bound(clock.now() - seconds * SECOND))
+        self._throttle.usual()
+
+    async def _walk(self, walk: Walk, course: _Course) -> None:
+        self._lag = _NEVER
+        held, course.held = sorted(course.held), set()
+        for at in range(0, len(held), _LOOKED_AT):
+            await self._expire(walk.kind, course, held[at : at + _LOOKED_AT])
+        more = True
+        while more and not self._woken.is_set():
+            before, began = walk.before(clock.now()), time.perf_counter()
+            found = await self._store.retention.aged(walk.kind, after=course.position, before=before, limit=_LOOKED_AT)
+            await self._throttle.rest(time.perf_counter() - began)
+            more = len(found) == _LOOKED_AT
+            if found:
+                self._judge((ids.time_of(before) - ids.time_of(found[0][0])) / SECOND)
+                await self._expire(walk.kind, course, [seq for seq, tenant_id in found if walk.takes(tenant_id)])
+                course.position = found[-1][0]
+        if len(course.held) > _MOST_HELD:  # too many to remember: they are looked for again
+            course.held, course.position = set(), 0
+
+    async def _expire(self, kind: Kept, course: _Course, seqs: Sequence[int]) -> None:
+        going = seqs if kind is Kept.ATTEMPTS else await self._store.retention.settled(seqs)
+        course.held |= set(seqs).difference(going)
+        while going and not self._woken.is_set():
+            piece = await self._store.retention.expire(kind, going, now=clock.now(), budget=_BUDGET)
+            course.held |= set(piece.held)
+            going = going[piece.done :]
+            self._removed[kind] += piece.done - len(piece.held)
+            await self._throttle.rest(piece.seconds)
+        course.held |= set(going)
+
+    async def _trim(self, log: Log, before: int) -> None:
+        while True:
+            piece = await self._store.retention.trim(log, before=before, limit=_TRIMMED)
+            if not piece.done:
+                return
+            self._removed[log] += piece.done
+            await self._throttle.rest(piece.seconds)
+
+    def _judge(self, lag: float) -> None:
+        """Work harder when what is due for removal has waited longer than when it was judged before."""
+        if time.monotonic() < self._judge_at:
+            return
+        if lag > self._lag:
+            self._throttle.faster()
+            _log.warning("retention_falls_behind", seconds=round(lag), share=self._throttle.share)
+        self._lag, self._judge_at = lag, time.monotonic() + _JUDGED_EVERY
+
+
+def _read(body: object) -> Lifetimes:
+    if not isinstance(body, dict):
+        raise Invalid(["the body must be a JSON object"])
+    names = {f"{kind}_seconds": kind for kind in Kept}
+    problems = [f"{name} is not known: use {', '.join(names)}" for name in body if name not in names]
+    problems += [
+        f"{name} must be a whole number from 0 to {LONGEST}"
+        for name in names
+        if not (body.get(name) is None or (type(body[name]) is int and 0 <= body[name] <= LONGEST))
+    ]
+    if problems:
+        raise Invalid(problems)
+    return Lifetimes(**{kind: body.get(name) for name, kind in names.items()})
