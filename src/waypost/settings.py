@@ -267,7 +267,7 @@ class Settings(BaseSettings):
     search_share: float = Field(0.1, gt=0, le=1, description="Most of one core's time that indexing takes.")
 
     # how long things are kept, in seconds; 0 = for ever
-    retention_events: Age = Field(2_592_000, description="Events, with all about them: 30 days.")
+    retention_events: Age = Field(7_776_000, description="Events, with all about them: 90 days; 0 = for ever.")
     retention_attempts: Age = Field(0, description="Attempts; 0 = as long as their events.")
     retention_data: Age = Field(
         0, description="What events hold, and what was sent and answered; 0 = as long as the event."

@@ -109,7 +109,9 @@ async def test_a_request_that_breaks_off_is_a_bad_request(world: World) -> None:
         ("/attempts?status=ok", {"query.status": "must be 'success' or 'failed'"}),
         (
             "/attempts?include=all",
-            {"query.include": "must be 'event', 'event.data', 'response_data', 'request_data', 'destination' or 'causes'"},
+            {
+                "query.include": "must be 'event', 'event.data', 'response_data', 'request_data', 'destination' or 'causes'"
+            },
         ),
         ("/events?dir=asc&dir=desc", {"query.dir": "must be given once"}),
         ("/events/e?tenant_id=a&tenant_id=b", {"query.tenant_id": "must be given once"}),

@@ -16,7 +16,7 @@ FOR_EVER_AND_A_DAY = 315_360_001
 
 class TestLifetimes:
     async def test_are_the_servers_until_a_tenant_has_its_own(self, world: World) -> None:
-        usual = {"events_seconds": 2_592_000, "attempts_seconds": 2_592_000, "data_seconds": 2_592_000}
+        usual = {"events_seconds": 7_776_000, "attempts_seconds": 7_776_000, "data_seconds": 7_776_000}
         nothing = dict.fromkeys(usual)
         assert (await world.acme.get("/tenants/acme/retention")).json() == {**nothing, "effective": usual}
         answer = await world.admin.put(

@@ -149,7 +149,7 @@ def thresholds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     few, not_many, many = {"as it is": (1_000, 10_000, 100), "in order": (0, 0, 0), "one by one": (0, 10_000, 100)}[
         request.param
     ]
-    for name, value in (("FEW", few), ("_NOT_MANY", not_many), ("_MANY", many)):
+    for name, value in (("FEW", few), ("_FEW_EVENTS", few), ("_NOT_MANY", not_many), ("_MANY", many)):
         monkeypatch.setattr(finding, name, value)
     monkeypatch.setattr(sqlite_deliveries, "_NOT_MANY", not_many)
     monkeypatch.setattr(sqlite_deliveries, "_MANY", many)

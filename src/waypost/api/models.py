@@ -125,9 +125,7 @@ class Event(_EventParts):
 
 
 class ListedEvent(Event):
-    deliveries: Annotated[
-        list[DeliveryOfEvent], Field(default_factory=list, description="With `include=deliveries`.")
-    ]
+    deliveries: Annotated[list[DeliveryOfEvent], Field(default_factory=list, description="With `include=deliveries`.")]
 
 
 class Skip(_Model):

@@ -127,9 +127,7 @@ TENANTS = Listing(
     name="tenants", order_by="created_at", default_limit=20, largest_limit=100, position=_of_tenant, tie=str
 )
 EVENTS = Listing(name="events", order_by="time", default_limit=100, largest_limit=1_000, position=_of_event)
-FOUND = Listing(
-    name="found", order_by="accepted_at", default_limit=100, largest_limit=1_000, position=_of_acceptance
-)
+FOUND = Listing(name="found", order_by="accepted_at", default_limit=100, largest_limit=1_000, position=_of_acceptance)
 """Events that a search has found."""
 DELIVERIES = Listing(
     name="deliveries", order_by="accepted_at", default_limit=100, largest_limit=1_000, position=_of_delivery

@@ -11,8 +11,8 @@ from msgspec import Struct
 from waypost.core.model import Actor, Attempt, DeliveryState, Micros
 from waypost.core.replaying import Limits, Standing, Wanted
 from waypost.store.alerting import Entry
-from waypost.store.base import EventQuery
 from waypost.store.paging import Page, Slice
+from waypost.store.record import EventQuery
 
 Position = tuple[int, int]
 """How far a replay has looked in the list of events."""

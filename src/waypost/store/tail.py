@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from waypost.store.base import StoredAttempt, StoredEvent
+from waypost.store.record import StoredAttempt, StoredEvent
 
 Number = int
 """Names an event by its sequence number, or an attempt by its own with a minus."""

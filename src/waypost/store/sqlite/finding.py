@@ -25,6 +25,8 @@ from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.window import Way, Window
 
 FEW = 1_000
+_FEW_EVENTS = 3_000
+"""The same for events whose attempts are wanted: their index tells of all of them."""
 _NOT_MANY = 10_000
 """So many numbers are handed to SQLite as a list: to look into it takes less time than to look into a table."""
 _MANY = 100
@@ -246,7 +248,7 @@ def _attempt_ways(db: sqlite3.Connection, query: AttemptQuery) -> Iterator[Way]:
     events = _events_of(db, query)
     if events is not None:
         query = structs.replace(query, event_ids=(), topics=query.topics if query.event_ids else ())
-        if len(events) <= FEW or not _is_notable(query):
+        if len(events) <= (FEW if _is_notable(query) else _FEW_EVENTS):
             rest = structs.replace(query, tenant_ids=())  # theirs are the events
             of_events = _of_attempts(rest, nos).when(f"a.event_seq IN {LISTED}", rows.json_text(events))
             yield Way("attempts a INDEXED BY attempts_by_event", of_events)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
+from waypost.core.errors import SettingsError
 from waypost.core.model import DAY, SECOND, Event, Micros
 from waypost.core.search import tokens_of
 from waypost.store.sqlite import rows
@@ -86,7 +87,8 @@ class Index:
         self._expunged: dict[int, int] = {}
 
     def open(self, owner: int) -> None:
-        """Open the file; one that is damaged, of another version or another's is made anew."""
+        """Open the file; one that is damaged, of another version or another's is made anew. Raises SettingsError."""
+        _require_fts5()
         if self._is_usable(owner):
             self._db = self._opened()
         else:
@@ -257,6 +259,14 @@ class Index:
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+
+
+def _require_fts5() -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        try:
+            db.execute("SELECT fts5_source_id()")
+        except sqlite3.OperationalError:
+            raise SettingsError("search: this Python's SQLite was built without FTS5; set search to false") from None
 
 
 def count_below(db: sqlite3.Connection, part: Part, seq: int) -> int:
