@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.flow.samples import letterbox
 from waypost.api.errors import describe, headers_of
+from waypost.api.render import INCLUDES
 from waypost.core.errors import Conflict, Invalid, SettingsError, Unauthorized, Unavailable
 
 from .kit import World, error
@@ -109,9 +110,7 @@ async def test_a_request_that_breaks_off_is_a_bad_request(world: World) -> None:
         ("/attempts?status=ok", {"query.status": "must be 'success' or 'failed'"}),
         (
             "/attempts?include=all",
-            {
-                "query.include": "must be 'event', 'event.data', 'response_data', 'request_data', 'destination' or 'causes'"
-            },
+            {"query.include": f"must be {', '.join(map(repr, INCLUDES[:-1]))} or {INCLUDES[-1]!r}"},
         ),
         ("/events?dir=asc&dir=desc", {"query.dir": "must be given once"}),
         ("/events/e?tenant_id=a&tenant_id=b", {"query.tenant_id": "must be given once"}),
