@@ -21,7 +21,7 @@ async def sink() -> AsyncIterator[Sink]:
 @pytest.fixture
 async def http() -> AsyncIterator[HttpClient]:
     """A client to talk to the server with."""
-    client = HttpClient(HttpSettings(), SystemResolver(), AddressGuard([ip_network("127.0.0.0/8")]))
+    client = HttpClient(HttpSettings(body_cap=1 << 20), SystemResolver(), AddressGuard([ip_network("127.0.0.0/8")]))
     await client.start()
     yield client
     await client.close()

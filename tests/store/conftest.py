@@ -11,6 +11,7 @@ from waypost.store.base import Store
 from waypost.store.sqlite import SqliteStore
 from waypost.store.vault import Vault
 
+from . import builders
 from .builders import NOW
 
 KEY = bytes(range(32))
@@ -25,6 +26,12 @@ def sqlite_store(folder: Path, *keys: bytes, rules: Sequence[Rule] = (), search:
         rules=rules,
         search=search,
     )
+
+
+@pytest.fixture(autouse=True)
+def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of a test came in at NOW, however many were made in this process before."""
+    monkeypatch.setattr(builders, "_sequence", SequenceNumbers(node=1, clock=lambda: NOW))
 
 
 @pytest.fixture(params=["sqlite"])

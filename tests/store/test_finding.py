@@ -12,15 +12,17 @@ from msgspec import structs
 from waypost.core.model import SECOND, Destination, Event, Micros
 from waypost.core.retry import RetryPolicy
 from waypost.core.routing import REASONS, Skip
+from waypost.core.settle import settle
 from waypost.core.status import Status
+from waypost.flow.clock import Sequence as SequenceNumbers
 from waypost.store.alerting import Entry
-from waypost.store.base import AttemptQuery, EventQuery, Page, Slice, Store, StoredAttempt, StoredEvent
+from waypost.store.base import AttemptQuery, EventQuery, Page, Result, Slice, Store, StoredAttempt, StoredEvent
 from waypost.store.deliveries import DeliveryQuery, StoredDelivery
 from waypost.store.paging import Direction, Range, TimeRange
 from waypost.store.sqlite import deliveries as sqlite_deliveries
 from waypost.store.sqlite import finding
 
-from .builders import NOW, OPERATOR, delivery, destination, event, outcome, publication, result
+from .builders import NOW, OPERATOR, delivery, destination, outcome, publication
 
 T = TypeVar("T")
 
@@ -39,6 +41,7 @@ class Population:
     def __init__(self, store: Store, seed: int) -> None:
         self.store = store
         self.random = Random(seed)
+        self.sequence = SequenceNumbers(node=4, clock=lambda: NOW)
         self.destinations: dict[int, Destination] = {}
         self.expected: dict[tuple[int, int], Status] = {}
 
@@ -58,11 +61,13 @@ class Population:
         tenant_id = random.choice(TENANTS)
         own = [to for to in self.destinations.values() if to.tenant_id == tenant_id]
         kinds = {to.no: random.choice(("matched", "matched", "kept", "skipped")) for to in own}
-        made = event(
-            tenant_id,
-            f"evt_{number % 50}_{tenant_id}",
+        made = Event(
+            seq=self.sequence.next(),
+            id=f"evt_{number % 50}_{tenant_id}",
+            tenant_id=tenant_id,
             topic=random.choice(TOPICS),
             time=NOW + random.randrange(20) * SECOND,
+            data=b"{}",
         )
         skipped = tuple(Skip(to.id, random.choice(REASONS)) for to in own if kinds[to.no] == "skipped")
         matched = [to for to in own if kinds[to.no] == "matched"]
@@ -89,9 +94,14 @@ class Population:
         code = self.random.choice([code for code in CODES if code.startswith("2") is ok])
         latency = self.random.choice((900, 5_000, 999_999, 1_000_000, 40_000_000))
         first = delivery(made, to, manual=self.random.random() < 0.2)
-        policy = GONE if came is Status.EXHAUSTED else RetryPolicy(retry_on="any")
-        kept = structs.replace(
-            result(first, outcome(ok=ok, code=code, latency=latency), policy), destination_type=to.type
+        policy, ended = GONE if came is Status.EXHAUSTED else RetryPolicy(retry_on="any"), NOW + latency
+        made_of_it = outcome(ok=ok, code=code, latency=latency)
+        kept = Result(
+            seq=self.sequence.next(),
+            delivery=first,
+            destination_type=to.type,
+            outcome=made_of_it,
+            settlement=settle(first, made_of_it, policy, now=ended, jitter=0.0),
         )
         assert await self.store.record(kept)
         return came
@@ -149,7 +159,12 @@ def thresholds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     few, not_many, many = {"as it is": (1_000, 10_000, 100), "in order": (0, 0, 0), "one by one": (0, 10_000, 100)}[
         request.param
     ]
-    for name, value in (("FEW", few), ("_FEW_EVENTS", few), ("_NOT_MANY", not_many), ("_MANY", many)):
+    for name, value in (
+        ("FEW", few),
+        ("_FEW_EVENTS", few),
+        ("_NOT_MANY", not_many),
+        ("_MANY", many),
+    ):
         monkeypatch.setattr(finding, name, value)
     monkeypatch.setattr(sqlite_deliveries, "_NOT_MANY", not_many)
     monkeypatch.setattr(sqlite_deliveries, "_MANY", many)

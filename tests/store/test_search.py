@@ -44,8 +44,8 @@ async def indexed(store: Store, *, now: int = LATER) -> None:
         pass
 
 
-async def accepted(store: Store, text: str = "", *, seq: int | None = None, **changes: object) -> Event:
-    made = event(data=json.dumps({"text": text}).encode(), **changes)  # type: ignore[arg-type]
+async def accepted(store: Store, text: str = "", *, seq: int | None = None) -> Event:
+    made = event(data=json.dumps({"text": text}).encode())
     made = structs.replace(made, seq=seq or made.seq)
     await store.accept(publication(made))
     return made

@@ -11,7 +11,6 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import product
 
 from msgspec import structs
 
@@ -30,7 +29,7 @@ _FEW_EVENTS = 3_000
 _NOT_MANY = 10_000
 """So many numbers are handed to SQLite as a list: to look into it takes less time than to look into a table."""
 _MANY = 100
-"""More destinations than these, or pairs of tenant and topic, are not looked through one after another."""
+"""More destinations than these are not looked through one after another."""
 
 IN_STATUS = {
     Status.PENDING: "x.state = 0 AND x.leased = 0 AND x.attempt = 1",
@@ -132,7 +131,7 @@ def _event_ways(db: sqlite3.Connection, query: EventQuery) -> Iterator[Way]:
     if candidates is not None and len(candidates) <= FEW:
         yield Way("events e NOT INDEXED", selecting(query).when(f"e.seq IN {LISTED}", rows.json_text(candidates)))
         return
-    for one, index in _in_order(query):
+    for one, index in _in_order(db, query):
         conditions = selecting(one)
         if index == "events_skipped":
             conditions.when("e.skipped IS NOT NULL").either(_for_reasons(query))
@@ -141,18 +140,25 @@ def _event_ways(db: sqlite3.Connection, query: EventQuery) -> Iterator[Way]:
         yield Way(f"events e INDEXED BY {index}", conditions)
 
 
-def _in_order(query: EventQuery) -> Iterator[tuple[EventQuery, str]]:
+def _in_order(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[EventQuery, str]]:
     """Disjoint parts of a query with the index in which each is in order."""
-    tenant_ids, topics = dict.fromkeys(query.tenant_ids), dict.fromkeys(query.topics)
-    if not tenant_ids:
-        yield query, "events_by_time"
-    elif topics and len(tenant_ids) * len(topics) <= _MANY:
-        for tenant_id, topic in product(tenant_ids, topics):
-            yield structs.replace(query, tenant_ids=(tenant_id,), topics=(topic,)), "events_by_topic"
-    else:
-        for tenant_id in tenant_ids:
+    if query.topics and (not query.tenant_ids or _are_rare(db, query.topics)):
+        for topic in dict.fromkeys(query.topics):
+            yield structs.replace(query, topics=(topic,)), "events_by_topic"
+    elif query.tenant_ids:
+        for tenant_id in dict.fromkeys(query.tenant_ids):
             index = "events_skipped" if _wants_skips(query) else "events_by_tenant"
             yield structs.replace(query, tenant_ids=(tenant_id,)), index
+    else:
+        yield query, "events_by_time"
+
+
+def _are_rare(db: sqlite3.Connection, topics: Sequence[str]) -> bool:
+    """Whether these topics, of all tenants, do not have many events."""
+    of_topics = Conditions().any_of("topic", topics)
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM events INDEXED BY events_by_topic{of_topics.where} LIMIT ?)"
+    (count,) = db.execute(sql, (*of_topics.parameters, _NOT_MANY + 1)).fetchone()
+    return bool(count <= _NOT_MANY)
 
 
 def _wants_skips(query: EventQuery) -> bool:
@@ -203,9 +209,6 @@ def _narrow_parts(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[s
         to_them = Conditions().when(f"x.destination_no IN {LISTED}", rows.json_text(nos))
         if Status.SKIPPED not in query.statuses:
             yield "SELECT x.event_seq FROM deliveries x INDEXED BY deliveries_by_destination", to_them
-    elif query.topics and (query.search or not query.tenant_ids):
-        of_topics = Conditions().any_of("topic", query.topics).any_of("tenant_id", query.tenant_ids)
-        yield "SELECT seq FROM events INDEXED BY events_by_topic", of_topics
     elif query.tenant_ids and query.search:
         of_tenants = Conditions().any_of("tenant_id", query.tenant_ids)
         yield "SELECT seq FROM events INDEXED BY events_by_tenant", of_tenants
@@ -331,7 +334,9 @@ def _events_of(db: sqlite3.Connection, query: AttemptQuery) -> list[int] | None:
         return [seq for (seq,) in db.execute(sql, of_tenants.parameters)]
     if not query.topics:
         return None
-    sql = f"SELECT seq FROM events INDEXED BY events_by_topic{of_tenants.any_of('topic', query.topics).where} LIMIT ?"
+    by_topic = not query.tenant_ids or _are_rare(db, query.topics)
+    index = "events_by_topic" if by_topic else "events_by_tenant"
+    sql = f"SELECT seq FROM events INDEXED BY {index}{of_tenants.any_of('topic', query.topics).where} LIMIT ?"
     found = [seq for (seq,) in db.execute(sql, (*of_tenants.parameters, _NOT_MANY + 1))]
     return found if len(found) <= _NOT_MANY else None
 
