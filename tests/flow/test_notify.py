@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from tests.store.builders import OPERATOR
+from tests.store.builders import NOW, OPERATOR
 from waypost.connect.channel import Notice
 from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
 from waypost.core.errors import DeliveryError, Unavailable
-from waypost.core.model import SECOND, DeliveryState, Destination
+from waypost.core.model import SECOND, DeliveryState, Destination, Topic
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
 from waypost.flow.deliver import Bounds
@@ -296,6 +296,18 @@ async def test_attempts_are_news_for_channels_that_ask(house: House) -> None:
     assert await house.told(1, of="all") == ["attempt.success"]
     ((_, notice),) = house.pagers.seen
     assert b'"data":{"order": 42.0}' in notice.envelope
+
+
+async def test_changes_of_the_catalogue_are_news_for_the_operator(house: House) -> None:
+    await house.add_channel(topics=("topic.*",))
+    await house.add_channel("tenants", owner="acme", topics=("*",))
+    await house.store.put_topic(Topic(name="order.created", created_at=NOW, updated_at=NOW))
+    await house.store.delete_topic("order.created")
+    await house.store.delete_topic("order.created")
+    assert sorted(await house.told(2)) == ["topic.deleted", "topic.updated"]
+    ((_, notice), *_) = house.pagers.seen
+    assert notice.text == f"{notice.topic} of order.created."
+    assert house.pagers.topics("tenants") == []
 
 
 async def test_trouble_of_the_store_is_told_from_memory(house: House, tmp_path: Path) -> None:

@@ -51,7 +51,12 @@ ATTEMPT_SUCCESS = "attempt.success"
 ATTEMPT_FAILED = "attempt.failed"
 SUBSCRIPTION_UPDATED = "tenant.subscription.updated"
 SYSTEM_RECOVERED = {Kind.BACKLOG_AGE: "alert.backlog.recovered", Kind.STORE_TROUBLE: "alert.store.recovered"}
-NEWS_TOPICS = (*TOPICS.values(), *SYSTEM_RECOVERED.values(), ATTEMPT_SUCCESS, ATTEMPT_FAILED, SUBSCRIPTION_UPDATED)
+TOPIC_UPDATED = "topic.updated"
+TOPIC_DELETED = "topic.deleted"
+NEWS_TOPICS = (
+    *(*TOPICS.values(), *SYSTEM_RECOVERED.values(), ATTEMPT_SUCCESS, ATTEMPT_FAILED),
+    *(SUBSCRIPTION_UPDATED, TOPIC_UPDATED, TOPIC_DELETED),
+)
 """Everything that a channel can ask for."""
 
 

@@ -146,7 +146,7 @@ class Writer:
             id=id_,
             topic=news.topic,
             severity="info",
-            title=f"{news.topic} of {news.tenant_id}",
+            title=news.topic if news.tenant_id is None else f"{news.topic} of {news.tenant_id}",
             text=_sentence(news),
             facts=(),
             link=self.link(news.tenant_id, None),
@@ -265,7 +265,8 @@ def _attempt(occurrence: Occurrence) -> dict[str, Any]:
 
 def _sentence(news: News) -> str:
     if news.occurrence is None:
-        return f"{news.topic} of tenant {news.tenant_id}."
+        about = f"tenant {news.tenant_id}" if news.tenant_id is not None else (news.data or {}).get("name")
+        return f"{news.topic} of {about}."
     attempt = news.occurrence.attempt
     came = "succeeded" if attempt.ok else f"failed: {_error(attempt)}"
     return f"Attempt {attempt.number} to deliver {news.occurrence.event.id} to {news.occurrence.destination.id} {came}."

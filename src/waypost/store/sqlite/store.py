@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
-from waypost.core.alerts import Rule
+from waypost.core.alerts import TOPIC_DELETED, TOPIC_UPDATED, Rule
 from waypost.core.errors import SettingsError
 from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary, Topic
 from waypost.core.replaying import Limits
@@ -394,12 +394,21 @@ class SqliteStore:
     async def put_topic(self, topic: Topic, entry: Entry | None = None) -> bool:
         def put(db: sqlite3.Connection) -> bool:
             self._watch.write_down(db, entry)
-            return topics.put(db, topic)
+            created = topics.put(db, topic)
+            data = {"name": topic.name, "deprecated": topic.deprecated, "created": created}
+            self._watch.catalogue_changed(db, TOPIC_UPDATED, data, now=self._clock())
+            return created
 
         return await self._db.write(put)
 
     async def delete_topic(self, name: str, entry: Entry | None = None) -> bool:
-        return await self._write(lambda db: topics.delete(db, name), entry)
+        def delete(db: sqlite3.Connection) -> bool:
+            deleted = topics.delete(db, name)
+            if deleted:
+                self._watch.catalogue_changed(db, TOPIC_DELETED, {"name": name}, now=self._clock())
+            return deleted
+
+        return await self._write(delete, entry)
 
     async def topics(self) -> tuple[Topic, ...]:
         return tuple(map(topics.topic, await self._db.all(topics.SELECT)))

@@ -206,6 +206,11 @@ class Watch:
         for channel in self.book(db).subscribers(SUBSCRIPTION_UPDATED, after.tenant.id, Audience.BOTH, now=now):
             self.tell(db, channel, SUBSCRIPTION_UPDATED, after.tenant.id, now=now, data=data)
 
+    def catalogue_changed(self, db: sqlite3.Connection, news: str, data: dict[str, Any], *, now: Micros) -> None:
+        """Tell the operator's channels that ask for it what became of a topic."""
+        for channel in self.book(db).subscribers(news, None, Audience.OPERATOR, now=now):
+            self.tell(db, channel, news, None, now=now, data=data)
+
 
 _DELETED = Disabling(reason="deleted", by="")
 
