@@ -27,7 +27,7 @@ from .builders import NOW, delivery, destination, event, outcome, publication, r
 from .conftest import sqlite_store
 
 TODAY: Micros = NOW // DAY * DAY
-MIGRATION = "0020_rollups.sql"
+MIGRATION = "0006_rollups.sql"
 
 
 def question(subject: Subject, *dimensions: str, by: str | None = None, **filters: str) -> Question:
