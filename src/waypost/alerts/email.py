@@ -152,7 +152,7 @@ has the same `Message-ID`.
 
     def check(self, config: dict[str, str], credentials: dict[str, str], tools: Tools) -> list[str]:
         if server_of(tools.options) is None:
-            return ["config.to cannot be written to: the operator of this server has not set up e-mail (email_server)"]
+            return ["config.to cannot be written to: the operator of this server has not set up e-mail (WAYPOST_SMTP_URL)"]
         try:
             recipients_of(config["to"])
         except ValueError as error:
@@ -165,7 +165,7 @@ has the same `Message-ID`.
     async def connect(self, channel: Channel, tools: Tools) -> ChannelConnection:
         server = server_of(tools.options)
         if server is None:
-            raise DeliveryError("configuration_error", "No mail server is set up (email_server)", retryable=False)
+            raise DeliveryError("configuration_error", "No mail server is set up (WAYPOST_SMTP_URL)", retryable=False)
         context = await asyncio.to_thread(_context, server.ca_file)
         return EmailConnection(server, context, recipients_of(channel.config["to"]))
 
