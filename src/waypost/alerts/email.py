@@ -152,7 +152,7 @@ has the same `Message-ID`.
 
     def check(self, config: dict[str, str], credentials: dict[str, str], tools: Tools) -> list[str]:
         if server_of(tools.options) is None:
-            return ["config.to cannot be written to: the operator of this server has not set up e-mail (WAYPOST_SMTP_URL)"]
+            return ["config.to cannot be written to: the operator has not set up e-mail (WAYPOST_SMTP_URL)"]
         try:
             recipients_of(config["to"])
         except ValueError as error:
