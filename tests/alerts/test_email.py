@@ -407,7 +407,7 @@ async def test_no_mail_server() -> None:
     )
     async with local_tools(email_from=FROM) as tools:
         (problem,) = complaints(KIND, TO, {}, tools)
-        assert problem.startswith("config.to cannot be written to: the operator of this server has not set up e-mail")
+        assert problem.startswith("config.to cannot be written to: the operator has not set up e-mail")
         with pytest.raises(DeliveryError, match="No mail server is set up") as caught:
             await KIND.connect(channel, tools)
     assert (caught.value.code, caught.value.retryable) == ("configuration_error", False)
