@@ -35,9 +35,9 @@ async def get_health(scope: TenantScope, destination_id: DestinationId, backend:
         {
             "status": "disabled" if disabled else "failing" if health.streak else "healthy",
             "consecutive_failures": health.streak,
-            "failing_since": _time(health.failing_since),
+            "failing_since": times.render_optional(health.failing_since),
             "kept_events": await backend.store.count_kept(destination.no, since=0),
-            "next_trial_at": _time(health.probe_at) if disabled else None,
+            "next_trial_at": times.render_optional(health.probe_at) if disabled else None,
         }
     )
 
@@ -75,7 +75,3 @@ def _since(body: Any) -> Micros:
     if value is not None and instant is None:
         raise Invalid(["since must be an RFC 3339 date-time"])
     return instant or 0
-
-
-def _time(instant: Micros | None) -> str | None:
-    return None if instant is None else times.render(instant)

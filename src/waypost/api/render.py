@@ -10,7 +10,7 @@ import msgspec
 from waypost.connect import fields
 from waypost.connect.registry import Registry
 from waypost.core import ids, times
-from waypost.core.model import DeliveryState, Destination, Disabling, Event, Micros, TenantSummary
+from waypost.core.model import DeliveryState, Destination, Disabling, Event, TenantSummary
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
 from waypost.flow.access import NewKey
@@ -48,7 +48,7 @@ def destination(value: Destination, registry: Registry) -> dict[str, Any]:
         "metadata": value.metadata,
         "created_at": times.render(value.created_at),
         "updated_at": times.render(value.updated_at),
-        "disabled_at": _time(value.disabled_at),
+        "disabled_at": times.render_optional(value.disabled_at),
         "target": target,
     }
     if value.disabled_at is not None:
@@ -69,7 +69,7 @@ def _disabled(why: Disabling | None) -> dict[str, Any]:
     shown: dict[str, Any] = {"reason": why.reason, "by": why.by}
     if why.code is not None:
         shown |= {"code": why.code, "error": why.detail, "consecutive_failures": why.failures}
-        shown["failing_since"] = _time(why.failing_since)
+        shown["failing_since"] = times.render_optional(why.failing_since)
     return shown
 
 
@@ -148,8 +148,8 @@ def topic(listed: Listed) -> dict[str, Any]:
         "example": known.example if known else None,
         "deprecated": known.deprecated if known else False,
         "read_only": listed.read_only,
-        "created_at": _time(known.created_at if known else None),
-        "updated_at": _time(known.updated_at if known else None),
+        "created_at": times.render_optional(known.created_at if known else None),
+        "updated_at": times.render_optional(known.updated_at if known else None),
     }
 
 
@@ -195,7 +195,3 @@ def _skip(skip: Skip) -> dict[str, Any]:
 def _policy(own: RetryOverrides | None) -> dict[str, Any] | None:
     policy: dict[str, Any] | None = None if own is None else msgspec.to_builtins(own)
     return policy
-
-
-def _time(instant: Micros | None) -> str | None:
-    return None if instant is None else times.render(instant)

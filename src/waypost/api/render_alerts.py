@@ -10,7 +10,7 @@ from waypost.connect import fields
 from waypost.connect.channel import ChannelType
 from waypost.core import ids, times
 from waypost.core.alerts import Channel, Rule
-from waypost.core.model import Actor, Micros
+from waypost.core.model import Actor
 from waypost.flow import thresholds
 from waypost.flow.notices import ALERT_PREFIX, Writer, shown
 from waypost.store.alerting import Alert, ChannelState, Entry
@@ -32,7 +32,7 @@ def rule(value: Rule) -> dict[str, Any]:
         "severity": value.severity,
         "parameters": thresholds.shown(value.kind, value.thresholds),
         "channel_ids": value.channel_ids,
-        "muted_until": _time(value.muted_until),
+        "muted_until": times.render_optional(value.muted_until),
         "created_at": None if built_in else times.render(value.created_at),
         "updated_at": None if built_in else times.render(value.updated_at),
     }
@@ -52,11 +52,11 @@ def channel(value: Channel, state: ChannelState, types: Mapping[str, ChannelType
         "topics": value.topics,
         "min_severity": value.min_severity,
         "enabled": value.enabled,
-        "muted_until": _time(value.muted_until),
+        "muted_until": times.render_optional(value.muted_until),
         "state": {
             "waiting": state.waiting,
-            "sent_at": _time(state.sent_at),
-            "failed_at": _time(state.failed_at),
+            "sent_at": times.render_optional(state.sent_at),
+            "failed_at": times.render_optional(state.failed_at),
             "error": state.error,
         },
         "created_at": times.render(value.created_at),
@@ -83,7 +83,7 @@ def alert(value: Alert, writer: Writer) -> dict[str, Any]:
         "text": text,
         "facts": dict(writer.facts(value)),
         "data": shown(value.data),
-        "acknowledged_at": _time(value.acknowledged_at),
+        "acknowledged_at": times.render_optional(value.acknowledged_at),
         "acknowledged_by": value.acknowledged_by,
     }
 
@@ -113,7 +113,3 @@ def _outcome(value: RetryOutcome) -> dict[str, Any]:
         "status": "success" if value.ok else "failed",
         "code": value.code,
     }
-
-
-def _time(instant: Micros | None) -> str | None:
-    return None if instant is None else times.render(instant)

@@ -29,6 +29,11 @@ def render(instant: Micros) -> str:
     return f"{_rendered(second)}.{fraction:06}Z" if fraction else f"{_rendered(second)}Z"
 
 
+def render_optional(instant: Micros | None) -> str | None:
+    """The same for an instant that may not be known or not have come."""
+    return None if instant is None else render(instant)
+
+
 @lru_cache(maxsize=256)
 def _rendered(second: int) -> str:
     return (_EPOCH + second * _SECOND).isoformat().removesuffix("+00:00")

@@ -115,9 +115,9 @@ class Writer:
             ("Error", attempt.detail),
             ("Response", str(response["body"])[:_SHOWN_OF_A_RESPONSE] if response.get("body") else None),
             ("Attempt", f"{attempt.number} at {times.render(attempt.time)}"),
-            ("First failure", _time(since)),
+            ("First failure", times.render_optional(since)),
             ("Failures in a row", alert.data.get("current") or alert.data.get("streak")),
-            ("Next retry", _time(occurrence.next_due) if to.disabled_at is None else None),
+            ("Next retry", times.render_optional(occurrence.next_due) if to.disabled_at is None else None),
         ]
         return tuple((label, str(value)) for label, value in found if value not in (None, ""))
 
@@ -228,7 +228,7 @@ class Writer:
             "config": fields.redact(shown_fields, value.config),
             "metadata": value.metadata,
             "created_at": times.render(value.created_at),
-            "disabled_at": _time(value.disabled_at),
+            "disabled_at": times.render_optional(value.disabled_at),
         }
 
 
@@ -287,12 +287,8 @@ def _dedup_key(alert: Alert) -> str:
 
 def shown(data: Mapping[str, Any]) -> dict[str, Any]:
     """What is special to an alert's kind, its instant as text."""
-    since = {"failing_since": _time(data["failing_since"])} if "failing_since" in data else {}
+    since = {"failing_since": times.render_optional(data["failing_since"])} if "failing_since" in data else {}
     return {**data, **since}
-
-
-def _time(instant: Micros | None) -> str | None:
-    return None if instant is None else times.render(instant)
 
 
 def _duration(seconds: float) -> str:

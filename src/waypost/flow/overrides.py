@@ -23,23 +23,23 @@ _WAIT = f"from {SHORTEST_WAIT_SECONDS} to {LONGEST_WAIT_SECONDS}"
 Rule = tuple[Callable[[Any], bool], str]
 
 
-def _number(value: object, least: float, most: float) -> bool:
+def is_number(value: object, least: float, most: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_limit(value: object) -> bool:
-    return isinstance(value, int) and _number(value, 0, MOST_RETRIES)
+    return isinstance(value, int) and is_number(value, 0, MOST_RETRIES)
 
 
 def _is_wait(value: object) -> bool:
-    return _number(value, SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
+    return is_number(value, SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
 
 
 def _is_schedule(value: object) -> bool:
     return isinstance(value, list | tuple) and 0 < len(value) <= MOST_RETRIES and all(map(_is_wait, value))
 
 
-def _are_codes(value: object) -> bool:
+def are_codes(value: object) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) <= MOST_CODES
@@ -47,13 +47,13 @@ def _are_codes(value: object) -> bool:
     )
 
 
-_CODES: Rule = (_are_codes, f"a list of at most {MOST_CODES} codes such as 404, 4xx, timeout")
+_CODES: Rule = (are_codes, f"a list of at most {MOST_CODES} codes such as 404, 4xx, timeout")
 _RULES: Mapping[str, Rule] = {
     "limit": (_is_limit, f"a whole number from 0 to {MOST_RETRIES}"),
     "base_seconds": (_is_wait, f"a number {_WAIT}"),
-    "factor": (lambda value: _number(value, 1, LARGEST_FACTOR), f"a number from 1 to {LARGEST_FACTOR}"),
+    "factor": (lambda value: is_number(value, 1, LARGEST_FACTOR), f"a number from 1 to {LARGEST_FACTOR}"),
     "max_wait_seconds": (_is_wait, f"a number {_WAIT}"),
-    "jitter": (lambda value: _number(value, 0, 1), "a number from 0 to 1"),
+    "jitter": (lambda value: is_number(value, 0, 1), "a number from 0 to 1"),
     "schedule": (_is_schedule, f"a list of 1 to {MOST_RETRIES} numbers {_WAIT}"),
     "retry_on": (lambda value: value in get_args(RetryOn), f"one of: {', '.join(get_args(RetryOn))}"),
     "retry_codes": _CODES,

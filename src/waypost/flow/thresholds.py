@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,24 +10,18 @@ from msgspec import structs
 
 from waypost.core.alerts import PARAMETERS, Kind, Thresholds
 from waypost.core.model import DAY, SECOND
+from waypost.flow.overrides import MOST_CODES, are_codes, is_number
 
 MOST_FAILURES = 1_000_000
 LONGEST_WINDOW_SECONDS = DAY // SECOND
 LONGEST_SECONDS = 90 * LONGEST_WINDOW_SECONDS
 MOST_STEPS = 20
-MOST_CODES = 50
-
-_CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 Rule = tuple[Callable[[Any], bool], str]
 
 
 def _whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _number(value: object, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def _are_steps(value: object) -> bool:
@@ -40,33 +33,28 @@ def _are_steps(value: object) -> bool:
     )
 
 
-def _are_codes(value: object) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) <= MOST_CODES
-        and all(isinstance(code, str) and _CODE.fullmatch(code) for code in value)
-    )
-
-
 def _optional(rule: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or rule(value)
 
 
-_SECONDS: Rule = (lambda value: _number(value, 1, LONGEST_SECONDS), f"a number of seconds from 1 to {LONGEST_SECONDS}")
+_SECONDS: Rule = (
+    lambda value: is_number(value, 1, LONGEST_SECONDS),
+    f"a number of seconds from 1 to {LONGEST_SECONDS}",
+)
 _COUNT: Rule = (lambda value: _whole(value, 1, MOST_FAILURES), f"a whole number from 1 to {MOST_FAILURES}")
 _RULES: Mapping[str, Rule] = {
     "count": _COUNT,
     "steps": (_are_steps, f"a growing list of 1 to {MOST_STEPS} whole percentages from 1 to 100"),
-    "percent": (lambda value: _number(value, 1, 100), "a number from 1 to 100"),
+    "percent": (lambda value: is_number(value, 1, 100), "a number from 1 to 100"),
     "min_count": _COUNT,
     "window_seconds": (
-        lambda value: _number(value, 1, LONGEST_WINDOW_SECONDS),
+        lambda value: is_number(value, 1, LONGEST_WINDOW_SECONDS),
         f"a number of seconds from 1 to {LONGEST_WINDOW_SECONDS}",
     ),
     "age_seconds": _SECONDS,
     "failing_seconds": _SECONDS,
     "all_of": (lambda value: isinstance(value, bool), "true or false"),
-    "codes": (_are_codes, f"a list of at most {MOST_CODES} codes such as 410, timeout"),
+    "codes": (are_codes, f"a list of at most {MOST_CODES} codes such as 410, timeout"),
     "probe_after_seconds": _SECONDS,
 }
 _MAY_BE_NULL = {Kind.AUTO_DISABLE: frozenset({"count", "failing_seconds", "probe_after_seconds"})}
