@@ -10,6 +10,7 @@ from waypost.core.model import SECOND, Actor, Delivery, DeliveryState, Destinati
 from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow.clock import Sequence
+from waypost.store.alerting import Entry
 from waypost.store.base import Publication, Result
 
 OPERATOR = Actor(kind="api_key", name="ops", ip="192.0.2.1")
@@ -66,3 +67,7 @@ def result(of: Delivery, came: Outcome, policy: RetryPolicy | None = None) -> Re
 
 
 __all__ = ["LEASE", "NOW", "DeliveryState", "delivery", "destination", "event", "next_seq", "outcome", "publication"]
+
+
+def entry(action: str = "did.it", **changes: Any) -> Entry:
+    return structs.replace(Entry(actor=OPERATOR, action=action, tenant_id=None, subject="x"), **changes)

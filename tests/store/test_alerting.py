@@ -29,7 +29,19 @@ from waypost.store.alerting import Alert, AlertQuery, Entry, EntryQuery, News
 from waypost.store.base import ApiKey, Direction, Page, Recorded, Result, RetryRequest, Store, TimeRange
 from waypost.store.sqlite import SqliteStore
 
-from .builders import CUSTOMER, NOW, OPERATOR, delivery, destination, event, next_seq, outcome, publication, result
+from .builders import (
+    CUSTOMER,
+    NOW,
+    OPERATOR,
+    delivery,
+    destination,
+    entry,
+    event,
+    next_seq,
+    outcome,
+    publication,
+    result,
+)
 from .conftest import KEY, sqlite_store
 
 ALL = Page(limit=1000)
@@ -72,10 +84,6 @@ async def build(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def bare(build: Build) -> Store:
     """A store without rules."""
     return await build()
-
-
-def entry(action: str = "did.it", **changes: Any) -> Entry:
-    return structs.replace(Entry(actor=OPERATOR, action=action, tenant_id=None, subject="x"), **changes)
 
 
 def own(kind: Kind = Kind.CONSECUTIVE_FAILURES, **changes: Any) -> Rule:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from waypost.core.retention import Kept
 from waypost.core.search import Search, at_place, phrases
 from waypost.core.status import Status
 from waypost.store.base import AttemptQuery, EventQuery, Page
@@ -18,8 +20,9 @@ from waypost.store.deliveries import DeliveryQuery
 from waypost.store.paging import Direction, Range, TimeRange
 from waypost.store.sqlite import SqliteStore, finding
 from waypost.store.sqlite import deliveries as sqlite_deliveries
+from waypost.store.sqlite.database import Database
 
-from .builders import NOW, destination, event, publication
+from .builders import NOW, delivery, destination, entry, event, outcome, publication, result
 from .conftest import sqlite_store
 
 BIG = {"e": "events", "x": "deliveries", "a": "attempts", "d": "docs"}
@@ -211,3 +214,49 @@ async def test_a_sort_or_a_scan_would_be_noticed(watched: Watched) -> None:
     plan = watched.plan("SELECT * FROM events e WHERE e.accepted_at > 1 ORDER BY e.accepted_at")
     assert "TEMP B-TREE FOR ORDER BY" in plan
     assert list(scanned(plan)) == ["events"]
+
+
+async def test_no_change_looks_at_more_than_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many events and settled deliveries there are, what changes a few finds them by an index."""
+    asked: list[str] = []
+    connect = Database.connect
+
+    def traced(database: Database) -> sqlite3.Connection:
+        connection = connect(database)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(Database, "connect", traced)
+    store = sqlite_store(tmp_path)
+    await store.open()
+    asked.clear()  # preparing the file is no change
+    await _change_everything(store)
+    changes = [sql for sql in dict.fromkeys(asked) if re.match(r"\s*(UPDATE|DELETE|INSERT|WITH|SELECT)", sql)]
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "waypost.db")) as db:
+        watched = Watched(db, store)
+        for sql in changes:
+            plan = watched.plan(sql)
+            assert not re.search(r"SCAN (events|deliveries|attempts|retries)\b(?! USING)", plan), (sql, plan)
+            assert not re.search(r"deliveries_by_destination \(destination_no=\?\)$", plan, re.MULTILINE), (sql, plan)
+
+
+async def _change_everything(store: SqliteStore) -> None:
+    await store.put_tenant("acme", None, now=NOW)
+    to = await store.add_destination(destination(), limit=5)
+    new, other = event(), event()
+    await store.accept(publication(new, to))
+    await store.accept(structs.replace(publication(other), kept=(to,)))
+    await store.record(result(delivery(new, to), outcome(ok=False, code="503")))
+    await store.recover(to.no, since=0, now=NOW, limit=10)
+    claimed = await store.claim(to.no, now=NOW + 60_000_000, lease_until=NOW + 120_000_000, limit=10)
+    await store.release(claimed.deliveries, due=NOW)
+    await store.deliveries.cancel(new.seq, to.no, entry("delivery.cancel"))
+    await store.retention.expire(Kept.DATA, [new.seq], now=NOW, budget=1.0)
+    await store.retention.expunge(other.seq, now=NOW, entry=entry("event.expunge"))
+    await store.retention.expire(Kept.ATTEMPTS, [1], now=NOW, budget=1.0)
+    await store.retention.expire(Kept.EVENTS, [new.seq, other.seq], now=NOW, budget=1.0)
+    await store.rollups.fold(limit=10)
+    await store.cancel(to.no)
+    await store.delete_destination("acme", to.id, now=NOW)
+    await store.delete_tenant("acme", now=NOW)

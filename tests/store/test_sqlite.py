@@ -7,16 +7,19 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from msgspec import structs
 
 from waypost.core.errors import SettingsError, Unavailable
-from waypost.core.model import DeliveryState
+from waypost.core.model import DeliveryState, Destination
 from waypost.flow.clock import Sequence
 from waypost.store.base import EventQuery, Page
 from waypost.store.sqlite import SqliteStore
+from waypost.store.sqlite import store as sqlite_module
 from waypost.store.vault import Vault, key_beside, parse_key
 
 from .builders import NOW, destination, event, publication
@@ -54,6 +57,50 @@ async def test_a_dead_predecessors_leases_are_taken_back(tmp_path: Path) -> None
     await again.open()
     assert await again.due_destinations() == [(to.no, NOW)]
     await again.close()
+
+
+async def test_what_waits_for_a_deleted_destination_is_cancelled_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_module, "_CANCELLED_AT_ONCE", 2)
+    store = await filled(tmp_path)
+    to, states = await with_five_waiting_and_five_kept(store)
+    await store.delete_destination("acme", to.id, now=NOW)
+    assert await states(store) == {DeliveryState.CANCELLED}
+    await store.close()
+
+
+async def test_a_start_cancels_what_a_crash_has_left_of_a_deleted_destination(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await filled(tmp_path)
+    _, states = await with_five_waiting_and_five_kept(store)
+    with monkeypatch.context() as crash:
+        crash.setattr(SqliteStore, "cancel", AsyncMock(side_effect=Unavailable("it went down")))
+        with pytest.raises(Unavailable):
+            await store.delete_tenant("acme", now=NOW)
+    assert await states(store) == {DeliveryState.PENDING, DeliveryState.KEPT}
+    await store.close()
+    again = sqlite_store(tmp_path)
+    await again.open()
+    assert await states(again) == {DeliveryState.CANCELLED}
+    await again.close()
+
+
+async def with_five_waiting_and_five_kept(
+    store: SqliteStore,
+) -> tuple[Destination, Callable[[SqliteStore], Awaitable[set[DeliveryState]]]]:
+    to = await store.add_destination(destination(), limit=5)
+    events = [event() for _ in range(10)]
+    for new in events[:5]:
+        await store.accept(publication(new, to, leased=False))
+    for new in events[5:]:
+        await store.accept(structs.replace(publication(new), kept=(to,)))
+
+    async def states(of: SqliteStore) -> set[DeliveryState]:
+        return {(await of.delivery_states(new.seq))[to.id] for new in events}
+
+    return to, states
 
 
 async def test_commits_wait_for_the_disk(tmp_path: Path) -> None:

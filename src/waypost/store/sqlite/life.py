@@ -95,6 +95,13 @@ def _settle_values(result: Result) -> tuple[Any, ...]:
     )
 
 
+_CANCEL = [
+    f"""UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ?1 AND event_seq IN (
+            SELECT event_seq FROM deliveries INDEXED BY {index} WHERE destination_no = ?1 AND state = {state} LIMIT ?2)"""
+    for index, state in (("deliveries_pending", 0), ("deliveries_kept", 4))
+]
+
+
 def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, limit: int) -> Claim:
     taken = db.execute(
         """UPDATE deliveries SET due = ?, leased = 1
@@ -142,9 +149,24 @@ def release(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> None:
     )
 
 
-def cancel(db: sqlite3.Connection, destination_nos: Sequence[tuple[int]]) -> None:
-    sql = "UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ? AND state IN (0, 4)"
-    db.executemany(sql, destination_nos)
+def cancel(db: sqlite3.Connection, destination_no: int, limit: int) -> bool:
+    """Cancel some of what waits for a destination, or is kept for it. Whether more may be left."""
+    done = [db.execute(sql, (destination_no, limit)).rowcount for sql in _CANCEL]
+    return max(done) == limit
+
+
+def uncancelled(db: sqlite3.Connection, *tenant_ids: str) -> list[int]:
+    """The deleted destinations of these tenants, or of all, for which something waits or is kept."""
+    of_tenants = f"tenant_id IN ({', '.join('?' * len(tenant_ids))}) AND" if tenant_ids else ""
+    found = db.execute(
+        f"""SELECT no FROM destinations d WHERE {of_tenants} deleted_at IS NOT NULL AND (
+                EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_pending
+                        WHERE destination_no = d.no AND state = 0)
+                OR EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_kept
+                           WHERE destination_no = d.no AND state = 4))""",
+        tenant_ids,
+    )
+    return [no for (no,) in found]
 
 
 def due_destinations(db: sqlite3.Connection) -> list[tuple[int, Micros]]:

@@ -8,7 +8,7 @@ from typing import Any
 from waypost.core.errors import BadRequest, NotFound
 from waypost.core.model import Destination, Micros, TenantSummary
 from waypost.store.base import ApiKey
-from waypost.store.sqlite import life, rows, skips
+from waypost.store.sqlite import rows, skips
 
 SUBSCRIPTIONS = (
     "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.id AND d.deleted_at IS NULL)"
@@ -71,9 +71,9 @@ def is_disabled(db: sqlite3.Connection, no: int) -> bool:
 
 
 def delete_destinations(db: sqlite3.Connection, condition: str, parameter: int | str, now: Micros) -> bool:
+    """Whether there was one. What waits for them is still to be cancelled."""
     sql = f"UPDATE destinations SET deleted_at = ? WHERE {condition} AND deleted_at IS NULL RETURNING no"
     deleted = db.execute(sql, (now, parameter)).fetchall()
-    life.cancel(db, deleted)
     db.executemany("DELETE FROM alert_rules WHERE destination_no = ?", deleted)
     db.executemany("DELETE FROM destination_health WHERE destination_no = ?", deleted)
     skips.forget(db, deleted)

@@ -54,6 +54,8 @@ from waypost.store.vault import Vault
 T = TypeVar("T")
 
 _OLDEST_SQLITE = (3, 37, 0)
+_CANCELLED_AT_ONCE = 500
+"""Deliveries of one transaction, so that publishing goes on meanwhile."""
 
 
 class SqliteStore:
@@ -145,6 +147,7 @@ class SqliteStore:
             "record": lambda db, results: life.record(db, results, self._watch, self._meter),
         }
         self._db.start(handlers, undone=self._forget, equip=self._search.equip)
+        await self._cancel_for_deleted()  # a crash may have come between
 
     def _accept(self, db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]]) -> list[list[Accepted]]:
         self._search.note(groups)
@@ -207,7 +210,12 @@ class SqliteStore:
         await self._db.write(lambda db: life.release(db, keys))
 
     async def cancel(self, destination_no: int) -> None:
-        await self._db.write(lambda db: life.cancel(db, [(destination_no,)]))
+        while await self._db.write(lambda db: life.cancel(db, destination_no, _CANCELLED_AT_ONCE)):
+            pass
+
+    async def _cancel_for_deleted(self, *tenant_ids: str) -> None:
+        for destination_no in await self._db.read(lambda db: life.uncancelled(db, *tenant_ids)):
+            await self.cancel(destination_no)
 
     async def due_destinations(self) -> list[tuple[int, Micros]]:
         return await self._db.read(life.due_destinations)
@@ -245,7 +253,9 @@ class SqliteStore:
             self._watch.forget()
             return manage.delete_tenant(db, tenant_id, now)
 
-        return await self._write(delete, entry)
+        deleted = await self._write(delete, entry)
+        await self._cancel_for_deleted(tenant_id)
+        return deleted
 
     async def tenants(self, page: Page, *, ids: tuple[str, ...] = ()) -> Slice[TenantSummary]:
         conditions = Conditions().any_of("t.id", ids)
@@ -290,7 +300,9 @@ class SqliteStore:
             self._watch.forget()
             return manage.delete_destinations(db, "no = ?", found.no, now)
 
-        return found if await self._subscribe(tenant_id, delete, entry) else None
+        deleted = await self._subscribe(tenant_id, delete, entry)
+        await self._cancel_for_deleted(tenant_id)
+        return found if deleted else None
 
     async def _subscribe(self, tenant_id: str, change: Callable[[sqlite3.Connection], T], entry: Entry | None) -> T:
         """A change of a tenant's destinations, of which channels may want to hear."""
