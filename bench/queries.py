@@ -1,4 +1,4 @@
-"""How fast lists, filters and searches answer over a month of traffic.
+"""How fast lists, filters, searches and metrics answer over a month of traffic.
 
 uv run python -m bench.queries
 """
@@ -59,6 +59,7 @@ async def _run(path: Path, repeat: int, limit: float) -> int:
     await service.store.open()
     try:
         await _index(service)
+        await service.metering.fold()
         transport = httpx.ASGITransport(app=service.app)
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://bench/api/v1", headers=headers) as client:
@@ -84,7 +85,8 @@ async def _measure(client: httpx.AsyncClient, name: str, call: Call, repeat: int
         began = time.perf_counter()
         answer = await client.get(path)
         taken.append((time.perf_counter() - began) * 1000)
-        items.append(len(answer.raise_for_status().json()["models"]))
+        body = answer.raise_for_status().json()
+        items.append(len(body["models"] if "models" in body else body["data"]))
     p95 = statistics.quantiles(taken, n=20)[-1]
     mark = "  <-- slow" if p95 > limit else ""
     print(f"{name:34}{statistics.mean(items):7.1f}{statistics.median(taken):9.1f}{p95:9.1f}{mark}", flush=True)
@@ -117,6 +119,13 @@ def _word(random: Random) -> str:
 
 def _event(random: Random) -> str:
     return f"evt_{random.randrange(1_000_000):08}"
+
+
+def _metrics(subject: str, days: float, more: str = "") -> str:
+    """Counts of the last days until now, as a dashboard asks for them: the range does not begin with a minute."""
+    now = clock.now()
+    start, end = times.render(now - round(days * DAY)), times.render(now)
+    return f"/metrics/{subject}?time[start]={start}&time[end]={end}&measures=count&{more}"
 
 
 EVENTS: dict[str, Call] = {
@@ -179,9 +188,37 @@ DELIVERIES: dict[str, Call] = {
     "tenant, status": lambda r: f"/deliveries?tenant_id={_tenant(r)}&status={r.choice(('retrying', 'exhausted'))}",
     "due": lambda _: f"/deliveries?due[lte]={times.render(clock.now() + DAY)}",
 }
+METRICS: dict[str, Call] = {
+    "attempts of a month": lambda _: _metrics("attempts", 30),
+    "by day and status": lambda _: _metrics("attempts", 30, "granularity=1d&dimensions=status"),
+    "by hour and topic": lambda _: _metrics("attempts", 30, "granularity=1h&dimensions=topic"),
+    "by code": lambda _: _metrics("attempts", 30, "dimensions=code"),
+    "by tenant": lambda _: _metrics("attempts", 30, "dimensions=tenant_id"),
+    "by destination": lambda _: _metrics("attempts", 30, "dimensions=destination_id"),
+    "by day and destination": lambda _: _metrics("attempts", 30, "granularity=1d&dimensions=destination_id"),
+    "tenant, by hour and status": lambda r: _metrics(
+        "attempts", 30, f"granularity=1h&dimensions=status&filters[tenant_id]={_tenant(r)}"
+    ),
+    "destination, by day and code": lambda r: _metrics(
+        "attempts", 30, f"granularity=1d&dimensions=code&filters[destination_id]={_destination(r)}"
+    ),
+    "the last day by 5 minutes": lambda _: _metrics("attempts", 1, "granularity=5m"),
+    "tenant, the last hours by minute": lambda r: _metrics(
+        "attempts", 0.25, f"granularity=1m&filters[tenant_id]={_tenant(r)}"
+    ),
+    "events by hour and topic": lambda _: _metrics("events", 30, "granularity=1h&dimensions=topic"),
+    "events by destination": lambda _: _metrics("events", 30, "dimensions=destination_id"),
+    "tenant, events by day": lambda r: _metrics("events", 30, f"granularity=1d&filters[tenant_id]={_tenant(r)}"),
+}
 CALLS: dict[str, Call] = {
     f"{noun}: {name}": call
-    for noun, calls in (("events", EVENTS), ("events", SEARCHES), ("attempts", ATTEMPTS), ("deliveries", DELIVERIES))
+    for noun, calls in (
+        ("events", EVENTS),
+        ("events", SEARCHES),
+        ("attempts", ATTEMPTS),
+        ("deliveries", DELIVERIES),
+        ("metrics", METRICS),
+    )
     for name, call in calls.items()
 }
 
