@@ -59,7 +59,8 @@ async def _run(path: Path, repeat: int, limit: float) -> int:
     await service.store.open()
     try:
         await _index(service)
-        await service.metering.fold()
+        while await service.store.rollups.fold(limit=20_000):
+            pass
         transport = httpx.ASGITransport(app=service.app)
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://bench/api/v1", headers=headers) as client:
@@ -125,7 +126,9 @@ def _metrics(subject: str, days: float, more: str = "") -> str:
     """Counts of the last days until now, as a dashboard asks for them: the range does not begin with a minute."""
     now = clock.now()
     start, end = times.render(now - round(days * DAY)), times.render(now)
-    return f"/metrics/{subject}?time[start]={start}&time[end]={end}&measures=count&{more}"
+    measures = ("count", "failed_count", "error_rate") if subject == "attempts" else ("count",)
+    asked = "&".join(f"measures={measure}" for measure in measures)
+    return f"/metrics/{subject}?time[start]={start}&time[end]={end}&{asked}&{more}"
 
 
 EVENTS: dict[str, Call] = {
@@ -195,7 +198,7 @@ METRICS: dict[str, Call] = {
     "by code": lambda _: _metrics("attempts", 30, "dimensions=code"),
     "by tenant": lambda _: _metrics("attempts", 30, "dimensions=tenant_id"),
     "by destination": lambda _: _metrics("attempts", 30, "dimensions=destination_id"),
-    "by day and destination": lambda _: _metrics("attempts", 30, "granularity=1d&dimensions=destination_id"),
+    "by week and destination": lambda _: _metrics("attempts", 30, "granularity=1w&dimensions=destination_id"),
     "tenant, by hour and status": lambda r: _metrics(
         "attempts", 30, f"granularity=1h&dimensions=status&filters[tenant_id]={_tenant(r)}"
     ),

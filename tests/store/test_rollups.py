@@ -17,8 +17,8 @@ import pytest
 from msgspec import structs
 
 from waypost.core import ids, metering
-from waypost.core.metering import ATTEMPTS, EVENTS, HOUR, MINUTE, Count, Question, Subject, cover, edges
-from waypost.core.model import DAY, SECOND, Destination, Event, Micros
+from waypost.core.metering import ATTEMPTS, EVENTS, HOUR, MINUTE, Count, Question, Subject, cover, edges, points
+from waypost.core.model import DAY, SECOND, Destination, Event, Micros, Outcome
 from waypost.store.base import RetryRequest, Store
 from waypost.store.sqlite import SqliteStore, opening
 from waypost.store.sqlite.rollups import Statement
@@ -27,7 +27,6 @@ from .builders import NOW, delivery, destination, event, outcome, publication, r
 from .conftest import sqlite_store
 
 TODAY: Micros = NOW // DAY * DAY
-MIGRATION = "0006_rollups.sql"
 
 
 def question(subject: Subject, *dimensions: str, by: str | None = None, **filters: str) -> Question:
@@ -46,7 +45,7 @@ def within(
         end=end,
         granularity=granularity,
         edges=found,
-        measures=("count",),
+        measures=subject.measures,
         dimensions=dimensions,
         filters={name: (value,) for name, value in filters.items()},
     )
@@ -79,10 +78,10 @@ async def to(store: Store) -> Destination:
     return await store.add_destination(destination(), limit=5)
 
 
-async def delivered(store: Store, to: Destination, **changes: Any) -> Event:
+async def delivered(store: Store, to: Destination, came: Outcome | None = None, **changes: Any) -> Event:
     made = event(to.tenant_id, **changes)
     await store.accept(publication(made, to))
-    assert await store.record(result(delivery(made, to), outcome()))
+    assert await store.record(result(delivery(made, to), came or outcome()))
     return made
 
 
@@ -236,6 +235,28 @@ class TestPruning:
         assert not [row for row in rows_of(store, "rollups") if row[0] == 1 and row[2] < TODAY // MINUTE]
 
 
+@pytest.mark.parametrize(
+    "dimensions", [(), ("topic",), ("destination_id",), ("tenant_id", "status"), ("destination_type",), ("code",)]
+)
+@pytest.mark.parametrize("folded", [False, True])
+async def test_a_measure_alone_is_what_it_is_among_others(
+    store: Store, to: Destination, dimensions: tuple[str, ...], folded: bool
+) -> None:
+    for topic in ("a", "b"):
+        await delivered(store, to, topic=topic)
+        await delivered(store, to, outcome(ok=False, code="500"), topic=topic)
+    if folded:
+        await fold(store)
+    asked = question(ATTEMPTS, *dimensions)
+    (together, _), at = points(asked, await ask(store, asked), most=100), ATTEMPTS.measures.index
+    for measure in ATTEMPTS.measures:
+        only = structs.replace(asked, measures=(measure,))
+        (alone, _) = points(only, await ask(store, only), most=100)
+        assert [(one.dimensions, one.measures[0]) for one in alone] == [
+            (one.dimensions, one.measures[at(measure)]) for one in together
+        ]
+
+
 @pytest.fixture
 async def aged(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """A store whose record was made before anybody counted."""
@@ -262,8 +283,7 @@ async def aged(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def migration() -> str:
-    (script,) = [script for script in opening.migrations() if "CREATE TABLE rollups " in script]
-    return script
+    return "\n".join(script for script in opening.migrations() if "INSERT INTO rollups" in script)
 
 
 async def test_what_was_on_record_before_is_counted_by_the_migration(aged: SqliteStore) -> None:

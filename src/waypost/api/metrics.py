@@ -171,10 +171,11 @@ def _render(found: Answer) -> dict[str, Any]:
     question = found.question
     bucketed = question.granularity is not None
     starts = [{"time_bucket": times.render(edge)} if bucketed else {} for edge in question.edges[:-1]]
+    named = {values: dict(zip(question.dimensions, values, strict=True)) for _, values, _ in found.points}
     data = [
         {
             **starts[point.bucket],
-            "dimensions": dict(zip(question.dimensions, point.dimensions, strict=True)),
+            "dimensions": named[point.dimensions],
             "metrics": dict(zip(question.measures, point.measures, strict=True)),
         }
         for point in found.points

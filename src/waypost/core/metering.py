@@ -168,6 +168,11 @@ class Question(Struct, frozen=True, kw_only=True):
         return None if self.granularity is None else self.granularity.step
 
     @property
+    def sums(self) -> frozenset[str]:
+        """The fields of Sums that its measures need; the others may be left at 0."""
+        return frozenset(name for measure in self.measures for name in _MEASURES[measure].sums)
+
+    @property
     def steps(self) -> int:
         """How many steps the range touches."""
         return 1 if self.step is None else -(-(self.end - self.edges[0]) // self.step)
@@ -197,14 +202,15 @@ def points(question: Question, counts: Iterable[Count], *, most: int) -> tuple[l
     by_dimensions: dict[tuple[str, ...], dict[int, Sums]] = {}
     if question.granularity is not None and not question.dimensions:
         by_dimensions[()] = {}
+    by_month = question.granularity is not None and question.granularity.unit == "M"
     for step, dimensions, sums in counts:
         buckets = by_dimensions.setdefault(dimensions, {})
-        bucket = _bucket(question, step)
+        bucket = bisect_right(question.edges, question.edges[0] + step * DAY) - 1 if by_month else step
         before = buckets.get(bucket)
         buckets[bucket] = sums if before is None else Sums(*map(sum, zip(before, sums, strict=True)))
     made: list[Point] = []
     lengths = [(after - before) / SECOND for before, after in zip(question.edges, question.edges[1:], strict=False)]
-    computed = [_MEASURES[measure] for measure in question.measures]
+    computed = [_MEASURES[measure].of for measure in question.measures]
     for dimensions, buckets in by_dimensions.items():
         for bucket, seconds in enumerate(lengths):
             if len(made) == most:
@@ -214,25 +220,28 @@ def points(question: Question, counts: Iterable[Count], *, most: int) -> tuple[l
     return made, False
 
 
-def _bucket(question: Question, step: int) -> int:
-    if question.granularity is None or question.granularity.unit != "M":
-        return step
-    return bisect_right(question.edges, question.edges[0] + step * DAY) - 1
-
-
 _NOTHING = Sums()
-_MEASURES: dict[str, Callable[[Sums, float], float]] = {
-    "count": lambda sums, _: sums.total,
-    "successful_count": lambda sums, _: sums.ok,
-    "failed_count": lambda sums, _: sums.total - sums.ok,
-    "error_rate": lambda sums, _: _share(sums.total - sums.ok, sums.total),
-    "first_attempt_count": lambda sums, _: sums.first,
-    "retry_count": lambda sums, _: sums.retries,
-    "manual_retry_count": lambda sums, _: sums.manual,
-    "avg_attempt_number": lambda sums, _: _share(sums.numbers, sums.total),
-    "rate": lambda sums, seconds: sums.total / seconds,
-    "successful_rate": lambda sums, seconds: sums.ok / seconds,
-    "failed_rate": lambda sums, seconds: (sums.total - sums.ok) / seconds,
+
+
+class _Measure(NamedTuple):
+    """How a measure is made of sums and the seconds of a bucket, and which sums these are."""
+
+    sums: tuple[str, ...]
+    of: Callable[[Sums, float], float]
+
+
+_MEASURES = {
+    "count": _Measure(("total",), lambda sums, _: sums.total),
+    "successful_count": _Measure(("ok",), lambda sums, _: sums.ok),
+    "failed_count": _Measure(("total", "ok"), lambda sums, _: sums.total - sums.ok),
+    "error_rate": _Measure(("total", "ok"), lambda sums, _: _share(sums.total - sums.ok, sums.total)),
+    "first_attempt_count": _Measure(("first",), lambda sums, _: sums.first),
+    "retry_count": _Measure(("retries",), lambda sums, _: sums.retries),
+    "manual_retry_count": _Measure(("manual",), lambda sums, _: sums.manual),
+    "avg_attempt_number": _Measure(("numbers", "total"), lambda sums, _: _share(sums.numbers, sums.total)),
+    "rate": _Measure(("total",), lambda sums, seconds: sums.total / seconds),
+    "successful_rate": _Measure(("ok",), lambda sums, seconds: sums.ok / seconds),
+    "failed_rate": _Measure(("total", "ok"), lambda sums, seconds: (sums.total - sums.ok) / seconds),
 }
 
 

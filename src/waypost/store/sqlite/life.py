@@ -97,7 +97,8 @@ def _settle_values(result: Result) -> tuple[Any, ...]:
 
 _CANCEL = [
     f"""UPDATE deliveries SET state = 3, due = NULL, leased = 0 WHERE destination_no = ?1 AND event_seq IN (
-            SELECT event_seq FROM deliveries INDEXED BY {index} WHERE destination_no = ?1 AND state = {state} LIMIT ?2)"""
+            SELECT event_seq FROM deliveries INDEXED BY {index}
+            WHERE destination_no = ?1 AND state = {state} LIMIT ?2)"""
     for index, state in (("deliveries_pending", 0), ("deliveries_kept", 4))
 ]
 

@@ -27,11 +27,18 @@ class View(IntEnum):
     ALL_ATTEMPTS = 5
     ATTEMPTS_BY_TENANT = 6
     ATTEMPTS_BY_DESTINATION = 7
+    STATUS_BY_TOPIC = 8
+    STATUS_BY_DESTINATION = 9
 
 
 WIDER: dict[View, tuple[View, frozenset[str]]] = {
     View.ALL_EVENTS: (View.EVENTS, frozenset({"tenant_id"})),
     View.ROUTED_BY_DESTINATION: (View.ROUTED, frozenset({"topic"})),
+    View.STATUS_BY_TOPIC: (
+        View.ATTEMPTS,
+        frozenset({"tenant_id", "destination_id", "destination_type", "code", "manual", "number"}),
+    ),
+    View.STATUS_BY_DESTINATION: (View.ATTEMPTS, frozenset({"topic", "code", "manual", "number"})),
     View.ALL_ATTEMPTS: (View.ATTEMPTS, frozenset({"tenant_id", "destination_id"})),
     View.ATTEMPTS_BY_TENANT: (View.ATTEMPTS, frozenset({"topic", "destination_id", "destination_type"})),
     View.ATTEMPTS_BY_DESTINATION: (View.ATTEMPTS, frozenset({"topic"})),
@@ -44,8 +51,8 @@ class Series(NamedTuple):
     """What is alike about the things that one series counts."""
 
     view: View
-    tenant_id: str
-    topic: str
+    tenant_id: str = ""
+    topic: str = ""
     destination_id: str = ""
     destination_type: str = ""
     code: str = ""
@@ -149,7 +156,8 @@ def _wider(series: Series) -> Iterator[Series]:
     """The series that this one is a part of."""
     for view, (parts, without) in WIDER.items():
         if parts is series.view:
-            yield Series(**(series._asdict() | dict.fromkeys(without, "") | {"view": view}))
+            kept = {name: value for name, value in series._asdict().items() if name not in without}
+            yield Series(**(kept | {"view": view}))
 
 
 def _add(db: sqlite3.Connection, counts: dict[tuple[int, int], int]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from waypost.core import ids
@@ -40,6 +40,15 @@ _SUMS = {
     "numbers": "{n} * s.number",
 }
 """How each of Sums is counted, where `n` is how often something alike happened."""
+
+_TOLD_APART = {
+    "ok": {"ok"},
+    "first": {"number", "manual"},
+    "retries": {"number"},
+    "manual": {"manual"},
+    "numbers": {"number"},
+}
+"""What a view has to tell apart for a sum."""
 
 _A_MILLISECOND = ids.compose(1, 0, 0) - ids.compose(0, 0, 0)
 _ATTEMPT_TIME = f"(s.at / {_A_MILLISECOND} * 1000 + {ids.time_of(0)})"
@@ -92,7 +101,7 @@ def _count(db: sqlite3.Connection, question: Question, most: int, scan_limit: in
                 " range, or for whole hours or days"
             )
         found = db.execute(statement.sql(most), statement.parameters)
-        return [_read(row, question.dimensions) for row in found]
+        return _read(found, question.dimensions)
 
 
 @contextlib.contextmanager
@@ -105,16 +114,22 @@ def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("COMMIT")
 
 
-def _read(row: rows.Row, dimensions: Sequence[str]) -> Count:
-    step, values, sums = row[0], row[1 : len(dimensions) + 1], row[len(dimensions) + 1 :]
-    if not _FROM_COLUMN.keys().isdisjoint(dimensions):
-        values = tuple([_FROM_COLUMN.get(name, str)(value) for name, value in zip(dimensions, values, strict=True)])
-    return Count(step, tuple(values), Sums._make(sums))
+def _read(found: Iterable[rows.Row], dimensions: Sequence[str]) -> list[Count]:
+    end = len(dimensions) + 1
+    counts = [Count(row[0], tuple(row[1:end]), Sums._make(row[end:])) for row in found]
+    if _FROM_COLUMN.keys().isdisjoint(dimensions):
+        return counts
+    readers = [_FROM_COLUMN.get(name, str) for name in dimensions]
+    return [
+        count._replace(dimensions=tuple([read(value) for read, value in zip(readers, count.dimensions, strict=True)]))
+        for count in counts
+    ]
 
 
 def _views_of(question: Question) -> tuple[View, View]:
     """The view that has the fewest series among those that can answer, and the one that it adds up."""
-    used = {*question.dimensions, *question.filters}
+    used = {_COLUMNS.get(name, name) for name in (*question.dimensions, *question.filters)}
+    used = used.union(*[_TOLD_APART.get(name, set()) for name in question.sums])
     fine = View.ATTEMPTS
     if question.subject is EVENTS:
         fine = View.ROUTED if "destination_id" in used else View.EVENTS
@@ -135,6 +150,7 @@ class Statement:
         self._pieces = pieces
         self._view, self._fine = _views_of(question)
         self.parameters: dict[str, Any] = {}
+        self._sums = sorted(question.sums)  # each costs a fifth of reading a count
         self._columns = [_column(name) for name in question.dimensions]
         self._filters = {name: self._filter(name, values) for name, values in question.filters.items()}
 
@@ -142,7 +158,8 @@ class Statement:
         arms = [self._tier(piece) if piece.width else self._records(piece) for piece in self._pieces]
         arms += [self._fresh(start, end) for start, end in _runs(self._pieces)]
         names = [f"d{number}" for number in range(len(self._columns))]
-        columns = ", ".join(["step", *names, *[f"sum({name})" for name in _SUMS]])
+        sums = [f"sum({name})" if name in self._sums else "0" for name in Sums._fields]
+        columns = ", ".join(["step", *names, *sums])
         order = ", ".join([*names, "step"])
         buckets = len(self._question.edges) - 1
         enough = self._bound((most // buckets + 2) * self._question.steps)
@@ -173,7 +190,7 @@ class Statement:
 
     def _arm(self, source: str, where: str, n: str, step: str) -> str:
         names = [f"{column} AS d{number}" for number, column in enumerate(self._columns)]
-        sums = [f"sum({expression.format(n=n)}) AS {name}" for name, expression in _SUMS.items()]
+        sums = [f"sum({_SUMS[name].format(n=n)}) AS {name}" for name in self._sums]
         columns = ", ".join([f"{step} AS step", *names, *sums])
         grouped = ", ".join(map(str, range(1, len(names) + 2)))
         return f"SELECT {columns} FROM {source} WHERE {where}{''.join(self._filters.values())} GROUP BY {grouped}"
