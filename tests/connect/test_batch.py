@@ -160,6 +160,14 @@ async def test_a_call_that_fails_fails_all_with_an_error_of_their_own() -> None:
     assert service.batches == [["a", "b"]]
 
 
+async def test_of_a_call_that_fails_is_known_how_many_travelled_in_it() -> None:
+    service = Service()
+    service.whole = DeliveryError("timeout", "No answer came", request={"method": "POST"})
+    for came in await all_of(batcher(service), ["a", "b", "c"]):
+        assert isinstance(came, DeliveryError)
+        assert came.request == {"method": "POST", "messages": 3}
+
+
 @pytest.mark.parametrize("code", ["message_too_large", "invalid_request", "metadata_too_large"])
 async def test_a_message_that_spoils_the_batch_fails_alone(code: str) -> None:
     service = Service()

@@ -66,6 +66,7 @@ def test_a_long_body_goes_through_a_pipe() -> None:
         (record(size=2), True),
         (record(size=3), False),
         (record(), False),
+        (record(size=2, messages=1), False),
         (None, False),
         ({"topic": "orders", "size": 2}, False),
     ],

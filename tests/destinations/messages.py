@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from waypost.connect.connector import Message
+from typing import Any
+
+from waypost.connect.connector import Message, Receipt
 from waypost.core.message import merged_metadata
 from waypost.core.model import Event
 
@@ -26,3 +28,18 @@ def message(
     return Message(
         event=event, metadata=merged_metadata(event, None, sent_at=time), attempt=1, manual=False, sent_at=time
     )
+
+
+def said_of(receipt: Receipt, *, messages: int | None = None) -> dict[str, Any]:
+    """What a service answered for this message alone, once the HTTP exchange around it is seen to be on record."""
+    request, response = receipt.request, dict(receipt.response or {})
+    assert request is not None
+    assert request["method"] in {"POST", "PUT"}
+    assert request["url"].startswith("http")
+    assert request["size"] > 0
+    assert request.get("messages") == messages
+    assert request["headers"].get("authorization", "****") == "****"
+    assert str(response.pop("status_code")) == receipt.code
+    assert response.pop("headers")["content-type"]
+    assert response.pop("timings")["total"] > 0
+    return response

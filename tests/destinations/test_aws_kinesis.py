@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.destinations.aws_kit import connected, destination, gate_to, kinesis, lent, through
-from tests.destinations.messages import ODD_BODY, message
+from tests.destinations.messages import ODD_BODY, message, said_of
 from tests.servers.moto import REGION, Moto
 from waypost.core.errors import DeliveryError
 from waypost.destinations.aws_kinesis import AwsKinesisType
@@ -24,7 +24,10 @@ async def test_a_record_has_the_data_byte_for_byte(moto: Moto) -> None:
     assert arrived.data == ODD_BODY
     assert arrived.metadata["trace"] == "Grüße"
     assert arrived.extra["PartitionKey"] == "evt_1"
-    assert receipt.response == {"sequence_number": arrived.extra["SequenceNumber"], "shard_id": "shardId-000000000000"}
+    assert said_of(receipt, messages=1) == {
+        "sequence_number": arrived.extra["SequenceNumber"],
+        "shard_id": "shardId-000000000000",
+    }
 
 
 async def test_the_partition_key_by_template(moto: Moto) -> None:

@@ -374,6 +374,8 @@ async def test_without_a_network_the_failure_is_named_and_tells_no_secret(kind: 
         error = info.value
         assert re.fullmatch(r"[a-z_]+", error.code), error.code
         assert error.retryable, error.sentence
+        if verb == "send" and type(kind).__module__.startswith("waypost.destinations."):
+            assert error.request, "what was to be sent is not on record"
         no_secret_in(f"{error.sentence} {error!r} {error.response} {error.request}", kind, values)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.destinations.messages import ODD_BODY, message
+from tests.destinations.messages import ODD_BODY, message, said_of
 from tests.destinations.rest import connected, fails, tools_for
 from tests.servers.authority import Authority
 from tests.servers.gcs import BUCKET, CloudStorage
@@ -74,7 +74,7 @@ async def test_data_and_metadata_are_stored_as_they_were(google: Google) -> None
     assert properties["contentType"] == "application/json"
     md5 = base64.b64encode(hashlib.md5(ODD_BODY).digest()).decode()
     assert receipt.code == "200"
-    assert receipt.response == {
+    assert said_of(receipt) == {
         "object": name,
         "generation": properties["generation"],
         "md5Hash": md5,

@@ -24,7 +24,7 @@ from waypost.net.aws.credentials import Credentials, Fixed, Lease, Leased, Sourc
 from waypost.net.aws.errors import Fault, Service, error_of, fault_of, parse_xml
 from waypost.net.aws.sigv4 import Signer
 from waypost.net.aws.sts import STS, AssumedRole
-from waypost.net.exchange import HttpResponse, Timings
+from waypost.net.exchange import HttpRequest, HttpResponse, Timings
 
 SQS = Service(name="sqs", host="sqs", label="Amazon SQS", thing="queue", missing="no_such_queue")
 KEY, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "AQoDYXdzEPT//////////wEXAMPLE"
@@ -150,6 +150,7 @@ def test_hosts_of_aws(url: str, of_aws: bool) -> None:
 
 def response(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
     return HttpResponse(
+        request=HttpRequest(method="POST", url="https://sqs.example.com/"),
         status=status,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
         body=body,
@@ -391,7 +392,8 @@ def client_of(http: Any, url: str, source: Source | None = None) -> AwsClient:
 
 
 async def ask(client: AwsClient) -> dict[str, Any]:
-    return await client.json("AmazonSQS.X", {"a": 1}, version="1.0", action="sqs:X", answer=dict[str, Any])
+    answer, _ = await client.json("AmazonSQS.X", {"a": 1}, version="1.0", action="sqs:X", answer=dict[str, Any])
+    return answer
 
 
 def url_of(server: Receiver) -> str:
@@ -462,7 +464,9 @@ async def test_what_is_said_of_a_wrong_signature_is_not_kept(client: Clients) ->
     async with client() as http, receiver(says(body, 403)) as server:
         with pytest.raises(DeliveryError) as caught:
             await ask(client_of(http, url_of(server)))
-    assert caught.value.response == {"status_code": 403, "error": "InvalidSignatureException"}
+    kept = caught.value.response or {}
+    assert kept.keys() == {"status_code", "error", "headers", "timings"}
+    assert (kept["status_code"], kept["error"]) == (403, "InvalidSignatureException")
 
 
 def expired_unless(token: str) -> Answer:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from waypost.connect.batch import Batcher, Limits
 from waypost.connect.connector import Message, Receipt, Tools
+from waypost.connect.record import receipts
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.net import azure
@@ -98,11 +99,11 @@ class BusConnection:
             batcher = self._batchers[group] = Batcher(self._post, _LIMITS)
         return batcher
 
-    async def _post(self, encoded: Sequence[bytes]) -> list[Receipt]:
+    async def _post(self, encoded: Sequence[bytes]) -> list[Receipt | DeliveryError]:
         response = await self._call("POST", f"{self._url}/messages?api-version={self._service.api_version}", encoded)
         if response.status != HTTPStatus.CREATED:
             raise self._refused(response)
-        return [Receipt(code="201", response={"status_code": response.status})] * len(encoded)
+        return receipts(response, [{}] * len(encoded))
 
     async def _call(self, method: str, url: str, encoded: Sequence[bytes] = ()) -> HttpResponse:
         headers = [f"authorization: {self._tokens.current()}"]

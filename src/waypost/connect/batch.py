@@ -120,6 +120,8 @@ class Batcher(Generic[T, R]):
             results = await self._call([item.value for item in items])
             pairs = list(zip(items, results, strict=True))
         except DeliveryError as error:
+            if error.request is not None:
+                error.request["messages"] = len(items)
             if error.code in ABOUT_ONE and len(items) > 1:
                 for item in items:
                     self._start([item])

@@ -39,7 +39,11 @@ class Service:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Receipt:
         """Send, and wait for an acknowledgement. Raises DeliveryError."""
         lines = [header_line(name, value) for name, value in headers.items()]
-        response = await self._http.send(HttpRequest(method="POST", url=url, headers=lines, body=body))
+        try:
+            response = await self._http.send(HttpRequest(method="POST", url=url, headers=lines, body=body))
+        except DeliveryError as error:
+            error.request = None  # with many services the URL is a secret
+            raise
         if self.accepted(response):
             return Receipt(code=str(response.status), response=self.shown(response))
         raise self.refusal(response)

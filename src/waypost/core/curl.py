@@ -12,7 +12,9 @@ LONGEST_ARGUMENT = 100_000
 
 def is_repeatable(request: Mapping[str, Any] | None, body: bytes) -> bool:
     """Whether the record is that of an HTTP request whose body was an event's data as it stands on record."""
-    return request is not None and {"method", "url", "headers"} <= request.keys() and request.get("size") == len(body)
+    if request is None or "messages" in request:
+        return False
+    return {"method", "url", "headers"} <= request.keys() and request.get("size") == len(body)
 
 
 def command(request: Mapping[str, Any], body: bytes) -> str:

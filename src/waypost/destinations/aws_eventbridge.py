@@ -12,6 +12,7 @@ from waypost.connect.batch import Batcher, Limits
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.envelope import enveloped
 from waypost.connect.fields import Field
+from waypost.connect.record import receipts
 from waypost.core.errors import DeliveryError
 from waypost.core.model import SECOND, Destination
 from waypost.net.aws.client import AwsClient
@@ -158,14 +159,15 @@ class EventBridgeConnection:
         self._batcher.flush()
 
     async def _put(self, entries: Sequence[_Entry]) -> list[Receipt | DeliveryError]:
-        answer = await self._client.json(
+        answer, response = await self._client.json(
             "AWSEvents.PutEvents", {"Entries": entries}, version=_VERSION, action=_PUT, answer=_Answer
         )
-        return self._client.in_order(dict(enumerate(map(self._result, answer.entries))), range(len(entries)))
+        results = dict(enumerate(map(self._result, answer.entries)))
+        return receipts(response, self._client.in_order(results, range(len(entries))))
 
-    def _result(self, result: _Result) -> Receipt | DeliveryError:
+    def _result(self, result: _Result) -> dict[str, str | None] | DeliveryError:
         if result.error_code is None:
-            return Receipt(code="200", response={"event_id": result.event_id})
+            return {"event_id": result.event_id}
         return self._client.failed(_fault(result.error_code, result.error_message or ""), _PUT)
 
 

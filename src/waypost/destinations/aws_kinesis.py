@@ -12,6 +12,7 @@ from waypost.connect.batch import Batcher, Limits
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.envelope import enveloped
 from waypost.connect.fields import Field
+from waypost.connect.record import receipts
 from waypost.connect.template import Template, compile_template, event_id, template_problems
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
@@ -140,19 +141,18 @@ class KinesisConnection:
         self._batcher.flush()
 
     async def _put(self, records: Sequence[_Record]) -> list[Receipt | DeliveryError]:
-        answer = await self._client.json(
+        answer, response = await self._client.json(
             "Kinesis_20131202.PutRecords",
             {"StreamName": self._stream, "Records": records},
             version=_VERSION,
             action=_PUT,
             answer=_Answer,
         )
-        return self._client.in_order(dict(enumerate(map(self._result, answer.records))), range(len(records)))
+        results = dict(enumerate(map(self._result, answer.records)))
+        return receipts(response, self._client.in_order(results, range(len(records))))
 
-    def _result(self, result: _Result) -> Receipt | DeliveryError:
+    def _result(self, result: _Result) -> dict[str, str | None] | DeliveryError:
         if result.error_code is None:
-            return Receipt(
-                code="200", response={"sequence_number": result.sequence_number, "shard_id": result.shard_id}
-            )
+            return {"sequence_number": result.sequence_number, "shard_id": result.shard_id}
         fault = Fault(code=result.error_code, message=result.error_message or "", status=500)
         return self._client.failed(fault, _PUT)

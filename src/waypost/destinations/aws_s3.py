@@ -12,6 +12,7 @@ from waypost.connect.aws import ENDPOINT_FIELD, REGION_FIELD, ROLE_FIELDS, AwsTy
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.fields import Field, Option
 from waypost.connect.headers import HeaderNames
+from waypost.connect.record import receipt
 from waypost.connect.template import Template, compile_template, template_problems
 from waypost.core import times
 from waypost.core.errors import DeliveryError
@@ -164,7 +165,7 @@ class S3Connection:
             "version_id": response.headers.get("x-amz-version-id"),
             "request_id": request_id(response),
         }
-        return Receipt(code="200", response={name: value for name, value in kept.items() if value})
+        return receipt(response, {name: value for name, value in kept.items() if value})
 
     async def verify(self) -> None:
         """List no objects: unlike HEAD, that answers with the reason when it is refused."""

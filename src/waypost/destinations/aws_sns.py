@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -21,6 +21,7 @@ from waypost.connect.batch import Batcher, Limits
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.envelope import metadata_json
 from waypost.connect.fields import Field
+from waypost.connect.record import receipts
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.net.aws.client import AwsClient
@@ -148,19 +149,13 @@ class SnsConnection:
         parameters = {"Action": "PublishBatch", "Version": _VERSION, "TopicArn": self._topic_arn}
         for place, outgoing in enumerate(batch, 1):
             parameters |= outgoing.parameters(place)
-        answer = await self._client.query(parameters, action=_PUBLISH)
-        results: dict[str, Receipt | DeliveryError] = {}
+        answer, response = await self._client.query(parameters, action=_PUBLISH)
+        results: dict[str, dict[str, str] | DeliveryError] = {}
         for sent in answer.iterfind(".//Successful/member"):
-            results[text_of(sent, "Id")] = _receipt(text_of(sent, "MessageId"), text_of(sent, "SequenceNumber"))
+            said = {"message_id": text_of(sent, "MessageId"), "sequence_number": text_of(sent, "SequenceNumber")}
+            results[text_of(sent, "Id")] = {name: value for name, value in said.items() if value}
         for failed in answer.iterfind(".//Failed/member"):
             status = 400 if text_of(failed, "SenderFault") == "true" else 500
             fault = Fault(code=text_of(failed, "Code"), message=text_of(failed, "Message"), status=status)
             results[text_of(failed, "Id")] = self._client.failed(fault, _PUBLISH)
-        return self._client.in_order(results, (str(place) for place in range(1, len(batch) + 1)))
-
-
-def _receipt(message_id: str, sequence_number: str) -> Receipt:
-    response: dict[str, Any] = {"message_id": message_id}
-    if sequence_number:
-        response["sequence_number"] = sequence_number
-    return Receipt(code="200", response=response)
+        return receipts(response, self._client.in_order(results, (str(place) for place in range(1, len(batch) + 1))))

@@ -22,6 +22,7 @@ from waypost.connect.batch import Batcher, Limits
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.envelope import metadata_json
 from waypost.connect.fields import Field
+from waypost.connect.record import receipts
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.net.aws import endpoint as endpoints
@@ -217,23 +218,21 @@ class SqsConnection:
         self._batcher.flush()
 
     async def _send_batch(self, batch: Sequence[_Outgoing]) -> list[Receipt | DeliveryError]:
-        answer = await self._client.json(
+        answer, response = await self._client.json(
             "AmazonSQS.SendMessageBatch",
             {"QueueUrl": self._queue_url, "Entries": [outgoing.entry(place) for place, outgoing in enumerate(batch)]},
             version=_VERSION,
             action=_SEND,
             answer=_Answer,
         )
-        results: dict[str, Receipt | DeliveryError] = {sent.id: _receipt(sent) for sent in answer.successful}
+        results: dict[str, dict[str, str] | DeliveryError] = {sent.id: _said(sent) for sent in answer.successful}
         results |= {failed.id: self._client.failed(_fault(failed), _SEND) for failed in answer.failed}
-        return self._client.in_order(results, (str(place) for place in range(len(batch))))
+        return receipts(response, self._client.in_order(results, (str(place) for place in range(len(batch)))))
 
 
-def _receipt(sent: _Sent) -> Receipt:
-    response: dict[str, Any] = {"message_id": sent.message_id}
-    if sent.sequence_number is not None:
-        response["sequence_number"] = sent.sequence_number
-    return Receipt(code="200", response=response)
+def _said(sent: _Sent) -> dict[str, str]:
+    said = {"message_id": sent.message_id, "sequence_number": sent.sequence_number}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _fault(failed: _Failed) -> Fault:

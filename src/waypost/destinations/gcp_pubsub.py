@@ -14,6 +14,7 @@ from waypost.connect.batch import Batcher, Limits
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field
 from waypost.connect.google import SERVICE_ACCOUNT_FIELD, api_of, endpoint_problems, endpoint_url, key_problems
+from waypost.connect.record import receipts
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, template_problems
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
@@ -172,12 +173,11 @@ class PubSubConnection:
             batcher = self._batchers[key] = Batcher(self._publish, _LIMITS)
         return batcher
 
-    async def _publish(self, encoded: Sequence[bytes]) -> Sequence[Receipt]:
+    async def _publish(self, encoded: Sequence[bytes]) -> list[Receipt | DeliveryError]:
         body = b'{"messages":[%b]}' % b",".join(encoded)
         response = await self._api.call("POST", f"{self._url}:publish", body)
         self._accepted(response)
-        ids = _message_ids(response, len(encoded))
-        return [Receipt(code="200", response={"message_id": message_id}) for message_id in ids]
+        return receipts(response, [{"message_id": own} for own in _message_ids(response, len(encoded))])
 
     def _accepted(self, response: HttpResponse) -> None:
         if response.status != HTTPStatus.OK:

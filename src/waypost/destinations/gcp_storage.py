@@ -12,6 +12,7 @@ import msgspec
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field, Option
 from waypost.connect.google import SERVICE_ACCOUNT_FIELD, api_of, endpoint_problems, endpoint_url, key_problems
+from waypost.connect.record import receipt
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, template_problems
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
@@ -140,7 +141,7 @@ class StorageConnection:
         body = _multipart(self._resource(name, message), message.body, boundary)
         response = await self._api.call("POST", self._upload, body, f"multipart/related; boundary={boundary}")
         self._accepted(response)
-        return Receipt(code="200", response={"object": name} | _kept(response))
+        return receipt(response, {"object": name} | _kept(response))
 
     async def verify(self) -> None:
         """Ask Cloud Storage whether the account may create objects."""

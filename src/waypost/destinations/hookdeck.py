@@ -17,11 +17,11 @@ from waypost.connect.connector import Connection, DestinationType, Message, Rece
 from waypost.connect.fields import Field
 from waypost.connect.headers import HeaderNames
 from waypost.connect.options import own_options
-from waypost.connect.record import shown
 from waypost.core.errors import DeliveryError, SettingsError
 from waypost.core.model import Destination
 from waypost.net.exchange import HttpRequest, HttpResponse, clean_header_value, header_line, is_header_name
 from waypost.net.http import HttpClient
+from waypost.net.record import shown
 from waypost.net.retry_after import retry_after
 from waypost.net.target import parse_url
 

@@ -15,7 +15,6 @@ from msgspec import Struct
 from waypost.connect.connector import Change, Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field, mask
 from waypost.connect.options import own_options
-from waypost.connect.record import shown
 from waypost.core import times
 from waypost.core.errors import DeliveryError, Invalid, SettingsError
 from waypost.core.model import SECOND, Destination, Micros
@@ -34,6 +33,7 @@ from waypost.core.signing import (
 )
 from waypost.net.exchange import HttpRequest, HttpResponse, clean_header_value, is_header_name, is_header_value
 from waypost.net.http import HttpClient
+from waypost.net.record import shown
 from waypost.net.retry_after import retry_after
 from waypost.net.target import Target, parse_url
 from waypost.observe.tracing import traceparent

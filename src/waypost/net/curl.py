@@ -332,7 +332,7 @@ class CurlEngine:
         if transfer is None:
             return
         if code == 0 or (code == pycurl.E_WRITE_ERROR and handle.received > self._settings.drain_cap):
-            response = self._response(handle, transfer.dns)
+            response = self._response(handle, transfer)
             if response.http_version == _HTTP2 and transfer.pin is not None:
                 self._note_multiplexing(transfer.pin[0])
             result: HttpResponse | DeliveryError = response
@@ -361,14 +361,15 @@ class CurlEngine:
             self._multiplexing.clear()
         self._multiplexing.add(authority)
 
-    def _response(self, handle: _Handle, dns: int) -> HttpResponse:
+    def _response(self, handle: _Handle, transfer: Transfer) -> HttpResponse:
         head = self._heads.read(handle.lines)
         return HttpResponse(
+            request=transfer.request,
             status=head.status,
             headers=head.headers,
             body=b"".join(handle.parts),
             truncated=head.cut or handle.received > self._settings.body_cap,
-            timings=_timings(handle, dns),
+            timings=_timings(handle, transfer.dns),
             http_version=head.version,
         )
 

@@ -65,12 +65,13 @@ class Timings(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):
-    """An answer of any status.
+    """An answer of any status, and the request that it is for.
 
     Header names are lower-case; a repeated header's values are joined with a comma. `truncated` says that the body or
     the headers were longer than what is kept.
     """
 
+    request: HttpRequest
     status: int
     headers: dict[str, str]
     body: bytes

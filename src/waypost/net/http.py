@@ -18,6 +18,7 @@ from waypost.net.authorities import Authorities
 from waypost.net.curl import SWEEP, CurlEngine, Transfer
 from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings, header_line
 from waypost.net.guard import AddressGuard
+from waypost.net.record import sent
 from waypost.net.resolve import Resolver
 from waypost.net.target import Target, parse_url
 
@@ -64,22 +65,27 @@ class HttpClient:
 
         Raises DeliveryError when no answer came: `dns_error`, `blocked_address`, `connection_refused`,
         `connection_reset`, `network_unreachable`, `timeout`, `tls_error`, `network_error`, or `invalid_request` for
-        what cannot be sent at all. Cancelling the task aborts the exchange.
+        what cannot be sent at all; it knows the request. Cancelling the task aborts the exchange.
         """
         loop = self._loop
         if loop is None:
             raise _not_running()
         started = time.monotonic()
-        target = self._targets.get(request.url) or self._target(request.url)
-        pin = await self._pin(target)
-        dns = round((time.monotonic() - started) * 1_000_000)
-        future: asyncio.Future[HttpResponse] = loop.create_future()
-        transfer = Transfer(request=request, url=target.url, headers=_lines(request), pin=pin, dns=dns, future=future)
-        self._submit(transfer)
         try:
-            return await future
-        except asyncio.CancelledError:
-            self._abort(transfer)
+            target = self._targets.get(request.url) or self._target(request.url)
+            pin = await self._pin(target)
+            dns = round((time.monotonic() - started) * 1_000_000)
+            future: asyncio.Future[HttpResponse] = loop.create_future()
+            lines = _lines(request)
+            transfer = Transfer(request=request, url=target.url, headers=lines, pin=pin, dns=dns, future=future)
+            self._submit(transfer)
+            try:
+                return await future
+            except asyncio.CancelledError:
+                self._abort(transfer)
+                raise
+        except DeliveryError as error:
+            error.request = sent(request)
             raise
 
     async def close(self) -> None:

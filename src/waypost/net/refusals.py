@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
 from waypost.net.exchange import HttpResponse
+from waypost.net.record import sent, shown
 from waypost.net.retry_after import retry_after
 
 _LONGEST_REASON = 1_000
@@ -41,10 +41,6 @@ def refusal(response: HttpResponse, meanings: Mapping[int, Meaning], reason: str
         f"{sentence}: {said}" if said else sentence,
         retryable=meaning.retryable,
         retry_after=retry_after(response.headers.get("retry-after"), now=time.time()),
-        response=kept(response),
+        response=shown(response),
+        request=sent(response.request),
     )
-
-
-def kept(response: HttpResponse) -> dict[str, Any]:
-    """What is stored of a refusal."""
-    return {"status_code": response.status, "body": response.body.decode("utf-8", "replace").replace("\x00", "\ufffd")}

@@ -19,6 +19,7 @@ from waypost.net.aws.errors import Fault, Service, error_of, fault_of, parse_xml
 from waypost.net.aws.sigv4 import Signer
 from waypost.net.exchange import HttpRequest, HttpResponse, header_line
 from waypost.net.http import HttpClient
+from waypost.net.record import answered, sent
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -48,22 +49,24 @@ class AwsClient:
         self._signed_with: Credentials | None = None
         self._signer: Signer
 
-    async def json(self, target: str, payload: Any, *, version: str, action: str, answer: type[T]) -> T:
+    async def json(
+        self, target: str, payload: Any, *, version: str, action: str, answer: type[T]
+    ) -> tuple[T, HttpResponse]:
         """An action of the JSON protocol. Raises DeliveryError, also for an answer that is not of its type."""
         headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
         response = await self.request("POST", "/", headers, _encode(payload), action=action)
         try:
-            return msgspec.json.decode(response.body, type=answer)
+            return msgspec.json.decode(response.body, type=answer), response
         except msgspec.DecodeError as error:
             raise self._unreadable(response) from error
 
-    async def query(self, parameters: Mapping[str, str], *, action: str) -> ET.Element:
+    async def query(self, parameters: Mapping[str, str], *, action: str) -> tuple[ET.Element, HttpResponse]:
         """An action of the query protocol; the answer is XML. Names of parameters are plain. Raises DeliveryError."""
         headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
         form = "&".join([f"{name}={form_encoded(value)}" for name, value in parameters.items()])
         response = await self.request("POST", "/", headers, form.encode(), action=action)
         try:
-            return parse_xml(response.body)
+            return parse_xml(response.body), response
         except ValueError as error:
             raise self._unreadable(response) from error
 
@@ -108,7 +111,9 @@ class AwsClient:
         )
         if response.status // 100 == 2:  # noqa: PLR2004 - the class of success
             return response
-        raise self.failed(fault_of(response), action, credentials)
+        error = self.failed(fault_of(response), action, credentials)
+        error.request, error.response = sent(response.request), answered(response) | (error.response or {})
+        raise error
 
     def _signer_of(self, credentials: Credentials) -> Signer:
         if credentials is not self._signed_with:
@@ -122,7 +127,8 @@ class AwsClient:
         return DeliveryError(
             "invalid_response",
             f"The answer of {self.service.label} {why}",
-            response={"status_code": response.status},
+            response=answered(response),
+            request=sent(response.request),
         )
 
 

@@ -37,7 +37,7 @@ class AssumedRole:
     async def fetch(self) -> Lease:
         """Raises DeliveryError, as `access_denied` if the role does not trust the caller or the external id differs."""
         try:
-            answer = await self._sts.query(self._parameters, action=_ACTION)
+            answer, _ = await self._sts.query(self._parameters, action=_ACTION)
         except DeliveryError as error:
             raise _explained(error) from error
         found = answer.find(".//Credentials")
@@ -57,4 +57,4 @@ def _explained(error: DeliveryError) -> DeliveryError:
     if error.code != "access_denied":
         return error
     sentence = "The role cannot be assumed: its trust policy must allow it, with the same external id"
-    return DeliveryError(error.code, sentence, retryable=False, response=error.response)
+    return DeliveryError(error.code, sentence, retryable=False, response=error.response, request=error.request)
