@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -41,26 +42,7 @@ CUSTOMERS, SHARDS = 50_000, 5_000
 _GROUP = 1000
 _LEASE = 120 * SECOND
 _SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-_SYLLABLES = (
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "ki",
-    "lo",
-    "mu",
-    "na",
-    "pe",
-    "ri",
-    "so",
-    "tu",
-    "va",
-    "we",
-    "xi",
-    "za",
-)
+_SYLLABLES = textwrap.wrap("bacedifoguhakilomunaperisotuvawexiza", 2)
 _POLICY = RetryPolicy(limit=3, base_seconds=600.0, jitter=0.0)
 _FAILURES = (("503", 55), ("500", 20), ("timeout", 15), ("404", 6), ("connection_refused", 3), ("tls_error", 1))
 _encode = msgspec.json.Encoder().encode
@@ -235,10 +217,6 @@ class _History:
         )
         settlement = settle(delivery, outcome, _POLICY, now=self._now, jitter=0.0)
         return Result(seq=seq, delivery=delivery, destination_type="webhook", outcome=outcome, settlement=settlement)
-
-
-def _first(event: Event, to: Destination) -> Delivery:
-    return Delivery(event=event, destination_no=to.no, attempt=1, retries=0, manual=False, lease_until=_LEASE)
 
 
 def _destination(own: str, number: int, now: Micros) -> Destination:

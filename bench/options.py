@@ -67,6 +67,31 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     return options
 
 
+def live_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser for what looks at live traffic while something else goes on. More options may be added."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m bench.{module}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--rate", default="300", help="live events/s")
+    parser.add_argument("--live", dest="paced_events", default="5000", help="live events of each stretch")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="WAYPOST_NAME=VALUE for the server")
+    parser.add_argument("--directory", help="where the databases are put (default: the temporary directory)")
+    return parser
+
+
+def of_live(found: argparse.Namespace) -> Options:
+    """What such a parser found; options that it does not have are at their defaults."""
+    words = []
+    for name, value in vars(found).items():
+        if name == "settings":
+            words += [word for setting in value for word in ("--set", setting)]
+        elif name in Options.__struct_fields__ and value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return parse(words)
+
+
 def _problem(options: Options) -> str | None:
     if options.payload < SMALLEST_PAYLOAD:
         return f"--payload: an event of this benchmark has at least {SMALLEST_PAYLOAD} bytes"

@@ -5,7 +5,6 @@ uv run python -m bench.replay
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -70,24 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.replay",
-        description="Sends many events again while others are published; compares the latencies of these.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = options.live_parser("replay", "Sends many events again while others are published.")
     parser.add_argument("--events", default="50000", help="events that are sent again")
-    parser.add_argument("--rate", default="300", help="live events/s")
-    parser.add_argument("--live", default="10000", help="live events of each of the two phases")
     parser.add_argument("--tenants", default="2", help="tenants, taken in turn, each with one receiver")
     parser.add_argument("--runs", default="3", help="rounds, each on a database of its own")
-    parser.add_argument("--set", action="append", default=[], help="WAYPOST_NAME=VALUE for the server")
-    parser.add_argument("--directory", help="where the databases are put (default: the temporary directory)")
-    given = vars(parser.parse_args(arguments))
-    given["paced-events"] = given.pop("live")
-    settings, directory = given.pop("set"), given.pop("directory")
-    words = [word for name, value in given.items() for word in (f"--{name}", value)]
-    words += [word for setting in settings for word in ("--set", setting)]
-    return options.parse(words + (["--directory", directory] if directory else []))
+    parser.set_defaults(paced_events="10000")
+    return options.of_live(parser.parse_args(arguments))
 
 
 def _round(chosen: Options, home: Path) -> Round:

@@ -5,7 +5,6 @@ uv run python -m bench.retention
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sqlite3
 import sys
@@ -80,25 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[Options, float]:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.retention",
-        description="Removes old events while others are published; looks at the slowest publish and at the file.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    parser = options.live_parser(
+        "retention", "Removes old events while others are published; looks at the slowest publish and at the file."
     )
     parser.add_argument("--events", default="30000", help="old events; the full size is 1000000")
-    parser.add_argument("--rate", default="500", help="live events/s")
-    parser.add_argument("--live", default="2500", help="live events of each stretch")
     parser.add_argument("--tenants", default="10", help="tenants, taken in turn, each with one receiver")
     parser.add_argument("--payload", default="512", help="bytes of each event's data")
     parser.add_argument("--limit", type=float, default=250.0, help="milliseconds that a publish may take at most")
-    parser.add_argument("--set", action="append", default=[], help="WAYPOST_NAME=VALUE for the server")
-    parser.add_argument("--directory", help="where the database is put (default: the temporary directory)")
-    given = vars(parser.parse_args(arguments))
-    given["paced-events"] = given.pop("live")
-    limit, settings, directory = given.pop("limit"), given.pop("set"), given.pop("directory")
-    words = [word for name, value in given.items() for word in (f"--{name}", value)]
-    words += [word for setting in settings for word in ("--set", setting)]
-    return options.parse(words + (["--directory", directory] if directory else [])), limit
+    parser.set_defaults(rate="500", paced_events="2500")
+    found = parser.parse_args(arguments)
+    return options.of_live(found), found.limit
 
 
 def _measure(chosen: Options, home: Path) -> Outcome:

@@ -97,7 +97,7 @@ async def test_the_routing_tells_of_every_destination_and_where_its_delivery_sta
     assert [tuple(each.values()) for each in routing.json()] == [
         ("done", True, None, None, "delivered"),
         ("picky", False, "filter", "Does not pass: data.n is missing.", None),
-        ("off", False, "disabled", None, "kept"),
+        ("off", False, "disabled", None, "disabled"),
         ("users", False, "topic", None, None),
         ("late", False, None, None, "pending"),
     ]

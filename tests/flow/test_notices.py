@@ -251,6 +251,15 @@ def test_a_template_of_ones_own_goes_before_the_built_in(tmp_path: Path) -> None
         assert writer.words(of) == WRITER.words(of)
 
 
+def test_the_end_of_trouble_by_deletion_is_told_as_such() -> None:
+    over = alert(kind=Kind.RECOVERED, topic="alert.destination.recovered", data={"deleted": True})
+    assert WRITER.words(over) == (
+        "des_1 of acme was deleted",
+        "The destination des_1 (letterbox, Elm Street 1) of tenant acme was deleted while there was trouble with it.",
+    )
+    assert WRITER.of_alert(over).resolves
+
+
 def test_a_broken_template_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="alert_templates: "):
         writer_with(tmp_path, recovered="{% if %}")
@@ -473,7 +482,7 @@ async def test_a_notice_that_cannot_be_written_is_given_up_and_delays_no_other(t
     house.receivers.behaviour[to.id] = fails()
     await house.until(await house.publish(), to, DeliveryState.EXHAUSTED)
     async with asyncio.timeout(10):
-        while (state := await house.store.alerting.channel_state(ops.no)).error is None:
+        while (state := (await house.store.alerting.channel_states([ops.no]))[ops.no]).error is None:
             await asyncio.sleep(0.01)
     assert (state.waiting, state.error) == (0, "internal_error: the notice could not be written: KeyError")
     await house.close()

@@ -209,7 +209,7 @@ async def hangs(_: Notice) -> None:
 async def state_of(house: House, channel_no: int, waiting: int) -> str | None:
     async with asyncio.timeout(10):
         while True:
-            state = await house.store.alerting.channel_state(channel_no)
+            state = (await house.store.alerting.channel_states([channel_no]))[channel_no]
             if state.waiting == waiting and state.failed_at is not None:
                 return state.error
             await asyncio.sleep(0.01)

@@ -25,7 +25,7 @@ from waypost.core.model import SECOND, SYSTEM, DeliveryState, Destination, Disab
 from waypost.core.retry import RetryPolicy
 from waypost.core.routing import Skip
 from waypost.flow.clock import Sequence as SequenceNumbers
-from waypost.store.alerting import Alert, AlertQuery, Entry, EntryQuery, News
+from waypost.store.alerting import Alert, AlertQuery, ChannelState, Entry, EntryQuery, News
 from waypost.store.base import ApiKey, Direction, Page, Recorded, Result, RetryRequest, Store, TimeRange
 from waypost.store.sqlite import SqliteStore
 
@@ -602,6 +602,24 @@ class TestDisabling:
         assert await store.alerting.health(to.no) == WELL
         assert await alerts(store) == []
 
+    @pytest.mark.parametrize("whole_tenant", [False, True])
+    async def test_its_deletion_is_the_end_of_trouble(self, build: Build, whole_tenant: bool) -> None:
+        store = await build(STEPS, RECOVERED)
+        failing, well = await add(store), await add(store, name="des_2")
+        ops = await add_channel(store, min_severity="warning")
+        await attempts(store, failing, *[False] * 10)
+        await attempts(store, well, True)
+        await topics(store, ops)
+        if whole_tenant:
+            await store.delete_tenant("acme", now=NOW)
+        else:
+            await store.delete_destination("acme", failing.id, now=NOW)
+            await store.delete_destination("acme", well.id, now=NOW)
+        (over,) = (await store.alerting.alerts(AlertQuery(kinds=("recovered",)), ALL)).items
+        assert (over.destination_id, over.data["deleted"]) == (failing.id, True)
+        assert over.occurrence is not None
+        assert await topics(store, ops) == [["alert.destination.recovered"]]
+
     async def test_enabled_by_hand_it_starts_anew_and_its_end_is_told(self, build: Build) -> None:
         store = await build(STEPS, DISABLED, RECOVERED, rule(Kind.AUTO_DISABLE, count=10, probe_after_seconds=60))
         to, ops = await add(store), await add_channel(store, min_severity="critical")
@@ -798,16 +816,16 @@ class TestNews:
         await attempts(store, await add(store), *[False] * 18)
         told, again, given_up = await news(store, ops)
         await store.alerting.news_told(told.seq, now=NOW + 1)
-        assert (await store.alerting.channel_state(ops.no)).sent_at == NOW + 1
+        assert (await store.alerting.channel_states([ops.no]))[ops.no].sent_at == NOW + 1
         await store.alerting.news_failed(again.seq, "503: no", now=NOW + 2, due=NOW + 99)
         await store.alerting.news_failed(given_up.seq, "404: gone", now=NOW + 3, due=None)
-        state = await store.alerting.channel_state(ops.no)
+        state = (await store.alerting.channel_states([ops.no]))[ops.no]
         assert (state.waiting, state.sent_at, state.failed_at, state.error) == (1, NOW + 1, NOW + 3, "404: gone")
         assert await news(store, ops, now=NOW + 98) == ()
         (retried,) = await news(store, ops, now=NOW + 99)
         assert (retried.seq, retried.tries) == (again.seq, 1)
         await store.alerting.news_told(retried.seq, now=NOW + 4)
-        state = await store.alerting.channel_state(ops.no)
+        state = (await store.alerting.channel_states([ops.no]))[ops.no]
         assert (state.waiting, state.sent_at, state.failed_at, state.error) == (0, NOW + 4, None, None)
         assert await news(store, ops, now=NOW * 2) == ()
 
@@ -822,7 +840,9 @@ class TestNews:
         else:
             await store.alerting.replace_channel(structs.replace(ops, **change), entry())
         assert await topics(store, ops, other) == [[], [FAILURE]]
-        assert (await store.alerting.channel_state(ops.no)).waiting == 0
+        states = await store.alerting.channel_states([ops.no, other.no])
+        assert states.get(ops.no, ChannelState()).waiting == 0
+        assert states[other.no].waiting == 1
 
     async def test_stays_for_a_channel_that_is_changed_otherwise(self, store: Store) -> None:
         ops = await add_channel(store)

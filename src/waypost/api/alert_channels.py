@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -16,6 +17,7 @@ from waypost.api.body import Body
 from waypost.api.view import view_of
 from waypost.core.alerts import Channel
 from waypost.core.errors import DeliveryError
+from waypost.store.alerting import ChannelState
 
 ChannelId = Annotated[str, Path(description="The channel's id.", examples=["chn_x1"])]
 
@@ -46,7 +48,7 @@ async def list_types(_: Caller, backend: BackendOf) -> Response:
 async def list_channels(caller: Caller, backend: BackendOf) -> Response:
     """An API key sees all channels, a tenant's token the tenant's own. Secrets are masked."""
     found = await backend.alerting.channels(view_of(caller))
-    return answer([await _shown(channel, backend) for channel in found])
+    return answer(await _shown(found, backend))
 
 
 @router.post(
@@ -60,7 +62,8 @@ async def list_channels(caller: Caller, backend: BackendOf) -> Response:
 async def create_channel(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """What `config` and `credentials` hold depends on the `type`. Nothing is called while saving."""
     created = await backend.alerting.add_channel(body, view=view_of(caller), by=actor)
-    return answer(await _shown(created, backend), 201)
+    (shown,) = await _shown([created], backend)
+    return answer(shown, 201)
 
 
 @router.get(
@@ -72,7 +75,8 @@ async def create_channel(caller: Caller, actor: ActorOf, body: Body, backend: Ba
 )
 async def get_channel(channel_id: ChannelId, caller: Caller, backend: BackendOf) -> Response:
     """One channel, with how it is doing."""
-    return answer(await _shown(await backend.alerting.channel(channel_id, view_of(caller)), backend))
+    (shown,) = await _shown([await backend.alerting.channel(channel_id, view_of(caller))], backend)
+    return answer(shown)
 
 
 @router.patch(
@@ -87,7 +91,8 @@ async def update_channel(
 ) -> Response:
     """A merge patch (RFC 7396). The type and the owner cannot change."""
     changed = await backend.alerting.update_channel(channel_id, body, view=view_of(caller), by=actor)
-    return answer(await _shown(changed, backend))
+    (shown,) = await _shown([changed], backend)
+    return answer(shown)
 
 
 @router.delete(
@@ -120,5 +125,6 @@ async def test_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, ba
     return answer({"ok": True})
 
 
-async def _shown(channel: Channel, backend: Backend) -> dict[str, Any]:
-    return render.channel(channel, await backend.alerting.channel_state(channel), backend.alerting.types)
+async def _shown(channels: Sequence[Channel], backend: Backend) -> list[dict[str, Any]]:
+    states, types = await backend.alerting.channel_states(channels), backend.alerting.types
+    return [render.channel(channel, states.get(channel.no, ChannelState()), types) for channel in channels]

@@ -17,6 +17,7 @@ from waypost.api.backend import Backend
 from waypost.api.body import Body, RawBody, parse
 from waypost.api.decode import decode
 from waypost.core import times
+from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid
 from waypost.core.filters import Dialect
 from waypost.core.model import Event, Micros
@@ -135,8 +136,7 @@ async def convert_filter(_: Caller, body: Body, backend: BackendOf) -> Response:
 
     Where the other dialect has no words for a clause, the refusal says which.
     """
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
+    body = json_object(body)
     if body.get("filter") is None:
         raise Invalid(["filter is required"])
     to = next((dialect for dialect in DIALECTS if dialect == body.get("to")), None)

@@ -12,6 +12,7 @@ from waypost.api import render
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Operator
 from waypost.api.body import Body
+from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid
 
 KeyId = Annotated[str, Path(description="The key's id.", examples=["key_x1"])]
@@ -45,9 +46,7 @@ async def create_key(_: Operator, actor: ActorOf, body: Body, backend: BackendOf
 
 
 def _name(body: Any) -> str:
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    name = body.get("name")
+    name = json_object(body).get("name")
     if name is None or name == "":
         raise Invalid(["name is required"])
     if not isinstance(name, str):

@@ -161,8 +161,8 @@ class RoutedDestination(_Model):
         _eg("For a filter: the clause that failed.", "Does not pass: data.amount is not at least 100 (it is 5)."),
     ]
     delivery_state: Annotated[
-        Literal["pending", "delivered", "exhausted", "cancelled", "kept"] | None,
-        Field(description="Where the delivery stands now; null when there is none. `kept`: until it is asked for."),
+        Literal["pending", "delivered", "exhausted", "cancelled", "disabled"] | None,
+        Field(description="Where the delivery stands now; null without one. `disabled`: kept until it is asked for."),
     ]
 
 

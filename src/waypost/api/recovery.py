@@ -13,6 +13,7 @@ from waypost.api.auth import BackendOf, TenantScope
 from waypost.api.body import OptionalBody
 from waypost.api.destinations import DestinationId
 from waypost.core import times
+from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import Invalid
 from waypost.core.model import Micros
 
@@ -65,9 +66,7 @@ async def recover(
 def _since(body: Any) -> Micros:
     if body is None:
         return 0
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    unknown = [f"{name} is not a field of a recovery" for name in body if name != "since"]
+    unknown = strangers(json_object(body), {"since"}, "a recovery")
     if unknown:
         raise Invalid(unknown)
     value = body.get("since")

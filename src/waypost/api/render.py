@@ -13,6 +13,7 @@ from waypost.core import ids, times
 from waypost.core.model import DeliveryState, Destination, Disabling, Event, TenantSummary
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
+from waypost.core.status import standing
 from waypost.flow.access import NewKey
 from waypost.flow.catalogue import Listed
 from waypost.flow.replays import REPLAY_PREFIX
@@ -100,7 +101,7 @@ def routing(stored: StoredEvent, states: Mapping[str, DeliveryState]) -> list[di
             "matched": each in matched,
             "reason": each.reason or None,
             "detail": each.detail,
-            "delivery_state": states[each.destination_id].name.lower() if each.destination_id in states else None,
+            "delivery_state": standing(states[each.destination_id]) if each.destination_id in states else None,
         }
         for each in (*matched, *stored.skipped, *later)
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from waypost.api.render_alerts import actor
 from waypost.core import times
+from waypost.core.status import standing
 from waypost.flow.replays import replay_id
 from waypost.store.replays import Replay, Replayed
 
@@ -40,7 +41,7 @@ def delivery(value: Replayed) -> dict[str, Any]:
         "tenant_id": value.tenant_id,
         "destination_id": value.destination_id,
         "result": "waiting" if value.ok is None else "success" if value.ok else "failed",
-        "delivery_state": None if value.state is None else value.state.name.lower(),
+        "delivery_state": None if value.state is None else standing(value.state),
     }
 
 

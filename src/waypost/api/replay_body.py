@@ -9,6 +9,7 @@ from typing import Any
 
 from waypost.api.events import CONDITIONS, conditions
 from waypost.api.query import Query
+from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import Invalid
 from waypost.flow.replays import Wish
 from waypost.store.base import EventQuery
@@ -19,11 +20,9 @@ _WORDS = tuple(parameter["name"] for parameter in CONDITIONS)
 
 def read(body: Any, tenant_id: str | None) -> tuple[Wish, bool]:
     """What is wanted, and whether it is only to be tried. `tenant_id` is the tenant that is asking. Raises Invalid."""
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    body = {name: value for name, value in body.items() if value is not None}
+    body = {name: value for name, value in json_object(body).items() if value is not None}
     asked = body.get("events", {})
-    problems = [f"{name} is not a field of a replay" for name in body if name not in _FIELDS]
+    problems = strangers(body, _FIELDS, "a replay")
     problems += [f"{name} must be text" for name in _FIELDS[:2] if name in body and not _is_text(body[name])]
     problems += [f"{name} must be true or false" for name in _FIELDS[3:] if not isinstance(body.get(name, False), bool)]
     problems += _faults(asked) if isinstance(asked, dict) else ["events must be an object"]

@@ -87,7 +87,7 @@ class ReplayedDelivery(BaseModel):
         Literal["waiting", "success", "failed"], Field(description="What came of the replay's manual attempt.")
     ]
     delivery_state: Annotated[
-        Literal["pending", "delivered", "exhausted", "cancelled", "kept"] | None,
+        Literal["pending", "delivered", "exhausted", "cancelled", "disabled"] | None,
         Field(description="How the delivery stands now; `pending` when retries go on. Null when it is gone."),
     ]
 

@@ -11,6 +11,7 @@ from waypost.api import describe as doc
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller
 from waypost.api.body import Body
+from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid
 from waypost.flow.access import TenantUser
 
@@ -42,8 +43,7 @@ async def retry(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) 
 
 
 def _read(body: Any) -> tuple[str, str, str | None]:
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
+    body = json_object(body)
     problems = [f"{name} is required" for name in _REQUIRED if body.get(name) in (None, "")]
     problems += [
         f"{name} must be text"

@@ -14,7 +14,7 @@ from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller, Operator, TenantId, TenantScope
 from waypost.api.body import OptionalBody
 from waypost.api.query import QueryOf
-from waypost.core.errors import Invalid
+from waypost.core.bodies import json_object
 from waypost.flow.access import TenantUser
 
 THEMES = ("light", "dark")
@@ -64,11 +64,7 @@ async def put_tenant(
 
 
 def _metadata(body: Any) -> Any:
-    if body is None:
-        return None
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    return body.get("metadata")
+    return None if body is None else json_object(body).get("metadata")
 
 
 @router.get(

@@ -111,6 +111,12 @@ def enabled(health: Health) -> Health:
     return Health(troubled=health.troubled)
 
 
+def deleted(health: Health, watched: Sequence[Watched]) -> tuple[Raised, ...]:
+    """What those are told who heard of trouble, when there will be no more of it: the destination is deleted."""
+    over = _recovered(Health(troubled=health.troubled), watched, began=health.failing_since)
+    return tuple(structs.replace(raised, data=raised.data | {"deleted": True}) for raised in over.raised)
+
+
 def _observe_success(health: Health, sighting: Sighting, watched: Sequence[Watched]) -> Observation:
     told: dict[str, Told] = {}
     for rule in (one.rule for one in watched if one.rule.id in health.told):

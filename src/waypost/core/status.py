@@ -34,6 +34,11 @@ STATES = {
 """The states that are a status by themselves. A pending delivery is `pending`, `delivering` or `retrying`."""
 
 
+def standing(state: DeliveryState) -> Status:
+    """Where a delivery stands, whether it has been tried before or not: what waits is `pending`."""
+    return STATES.get(state, Status.PENDING)
+
+
 def status_of(state: DeliveryState, *, attempt: int, leased: bool) -> Status:
     """The status of a delivery; `attempt` is the number of its next attempt."""
     if state is not DeliveryState.PENDING:

@@ -9,10 +9,13 @@ import structlog
 from waypost.core.model import Destination
 from waypost.flow import clock
 from waypost.flow.notify import Notifier
+from waypost.flow.throttle import Sparing
 from waypost.observe.metrics import Metrics
 from waypost.store.base import Recorded, Store
 
 _log = structlog.get_logger("waypost")
+_COUNTING_SHARE = 0.01
+"""Of the time, for counting destinations."""
 _WORTH_A_LOOK = 1.0
 """Seconds that a due delivery may wait without anybody looking at the rule about it."""
 
@@ -25,6 +28,7 @@ class Aftermath:
         self._notifier = notifier
         self._metrics = metrics
         self._changed = changed
+        self._census = Sparing(store.alerting.census, share=_COUNTING_SHARE)
         self._waited = True  # a backlog may stand from before a restart
 
     def recorded(self, destination: Destination, recorded: Recorded) -> None:
@@ -42,7 +46,7 @@ class Aftermath:
             self._notifier.ring()
 
     async def swept(self, oldest_age: float) -> None:
-        census = await self._store.alerting.census()
+        census = await self._census.answer()
         self._metrics.destinations(enabled=census.enabled, disabled=census.disabled, failing=census.failing)
         waits = oldest_age > _WORTH_A_LOOK
         if waits or self._waited:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from waypost.core.alerts import (
     Rule,
     Thresholds,
 )
+from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import Conflict, Forbidden, Invalid, NotFound
 from waypost.core.model import Actor, Micros
 from waypost.flow import thresholds
@@ -223,8 +225,9 @@ class Alerting:
         await self._store.alerting.audit(_entry(by, "alert_channel.test", found))
         return found
 
-    async def channel_state(self, channel: Channel) -> ChannelState:
-        return await self._store.alerting.channel_state(channel.no)
+    async def channel_states(self, channels: Sequence[Channel]) -> Mapping[int, ChannelState]:
+        """How they are doing, by their numbers."""
+        return await self._store.alerting.channel_states([channel.no for channel in channels])
 
     async def add_channel(self, body: object, *, view: str | None, by: Actor) -> Channel:
         """Add a channel from the JSON object of a create. Nothing is called while saving.
@@ -252,7 +255,7 @@ class Alerting:
             created_at=now,
             updated_at=now,
         )
-        new = self._changed_channel(new, sent, problems, by=by)
+        new = await asyncio.to_thread(self._changed_channel, new, sent, problems, by=by)
         entry = _entry(by, "alert_channel.create", new, {"type": new.type, "name": new.name})
         added = await self._store.alerting.add_channel(new, entry, limit=self._max_channels)
         self._changed()
@@ -263,7 +266,7 @@ class Alerting:
         sent = _object(body, _CHANNEL_FIELDS, "an alert channel")
         old = await self.channel(channel_id, view)
         _refuse_fixed(sent, _FIXED_OF_A_CHANNEL)
-        new = self._changed_channel(old, sent, [], by=by)
+        new = await asyncio.to_thread(self._changed_channel, old, sent, [], by=by)
         if new == old:
             return old
         new = structs.replace(new, updated_at=self._now())
@@ -280,6 +283,7 @@ class Alerting:
         self._changed()
 
     def _changed_channel(self, old: Channel, sent: Mapping[str, Any], problems: list[str], *, by: Actor) -> Channel:
+        """Raises Invalid or Forbidden. Not for the event loop: a type may load a large library to look at a value."""
         kind = self.types.get(old.type)
         if kind is None:
             raise Invalid([f"alert channel type {old.type} is not installed on this server"])
@@ -369,12 +373,11 @@ def _found(wanted: str, among: Sequence[Named], otherwise: str) -> Named:
 
 
 def _object(body: object, known: frozenset[str], what: str) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    problems = [f"{name} is not a field of {what}" for name in body if name not in known]
+    sent = json_object(body)
+    problems = strangers(sent, known, what)
     if problems:
         raise Invalid(problems)
-    return body
+    return sent
 
 
 def _refuse_fixed(sent: Mapping[str, Any], names: Sequence[str]) -> None:

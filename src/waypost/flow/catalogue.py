@@ -10,6 +10,7 @@ import structlog
 from msgspec import Struct
 
 from waypost.core import topics
+from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import BadRequest, Invalid, NotFound
 from waypost.core.model import SYSTEM, Actor, Event, Micros, Topic
 from waypost.core.schemas import Schema, SchemaError
@@ -165,9 +166,8 @@ def _differences(old: Topic | None, new: Topic) -> list[str]:
 
 def _read(name: str, body: object, now: Micros) -> Topic:
     """The topic in a JSON object. Raises Invalid."""
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    problems = [f"{key} is not a field of a topic" for key in body if key not in _SHOWN_ONLY.union(_CHANGEABLE)]
+    body = json_object(body)
+    problems = strangers(body, _SHOWN_ONLY.union(_CHANGEABLE), "a topic")
     if not topics.is_topic(name):
         problems.append(f"name must be 1 to {topics.TOPIC_MAX_LENGTH} letters, digits or _ - . : /")
     if body.get("name", name) != name:

@@ -21,6 +21,7 @@ from waypost.flow.attempt import Attempts
 from waypost.flow.lanes import Lane, Lanes
 from waypost.flow.live import Live
 from waypost.flow.rings import Rings
+from waypost.flow.throttle import Sparing
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.observe.tracing import log_fields
@@ -36,8 +37,8 @@ _ANY_TIME: Micros = 1 << 62
 _REPLAYED_SHARE = 4
 """One of so many attempts in flight to a destination may be a replay."""
 
-_COUNTING_SHARE = 50
-"""The backlog is counted at most this many times as rarely as counting it takes."""
+_COUNTING_SHARE = 0.02
+"""Of the time, for counting the backlog: a large one is counted less often."""
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -109,8 +110,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: set[int] = set()
         self._accepting = False
-        self._waiting = 0
-        self._count_again_at = 0.0
+        self._waiting = Sparing(store.count_waiting, share=_COUNTING_SHARE)
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -293,7 +293,7 @@ class Dispatcher:
                 self.ring(destination_no, due)
         oldest = min((due for _, due in waiting), default=now)
         oldest_age = max(0.0, (now - oldest) / SECOND)
-        await self._tell_backlog(oldest_age=oldest_age)
+        self._metrics.backlog(waiting=await self._waiting.answer(), oldest_age=oldest_age)
         await self._listener.swept(oldest_age)
         for destination_no in await self._store.alerting.due_probes(now):
             if destination_no not in self._probing:
@@ -331,14 +331,6 @@ class Dispatcher:
                 return claim.deliveries[0]
             await self._store.recover(destination_no, since=0, now=now, limit=1)
         return None
-
-    async def _tell_backlog(self, *, oldest_age: float) -> None:
-        """Counting grows with the backlog, so a large one is counted less often."""
-        if time.monotonic() >= self._count_again_at:
-            began = time.monotonic()
-            self._waiting = await self._store.count_waiting()
-            self._count_again_at = time.monotonic() + _COUNTING_SHARE * (time.monotonic() - began)
-        self._metrics.backlog(waiting=self._waiting, oldest_age=oldest_age)
 
     async def _drop_idle_lanes(self) -> None:
         long_ago = time.monotonic() - self._bounds.lane_idle

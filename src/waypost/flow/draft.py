@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, Struct, UnsetType
 
 from waypost.core import times, topics
-from waypost.core.errors import Invalid
+from waypost.core.bodies import json_object, strangers
 from waypost.core.model import Micros, Subscription
 from waypost.flow.textmaps import Changes
 
@@ -63,10 +63,9 @@ def id_problem(field: str, value: object) -> str | None:
 
 def read(body: object, rules: Rules) -> tuple[Draft, list[str]]:
     """The draft in a JSON object and the sentences about its faults. Raises Invalid for anything but an object."""
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
-    problems = [f"{name} is not a field of a destination" for name in body if name not in _KNOWN]
-    present = {name: value for name, value in body.items() if name in _READERS}
+    sent = json_object(body)
+    problems = strangers(sent, _KNOWN, "a destination")
+    present = {name: value for name, value in sent.items() if name in _READERS}
     return Draft(**{name: _READERS[name](name, value, rules, problems) for name, value in present.items()}), problems
 
 
@@ -125,7 +124,7 @@ def _subscription(where: str, value: object, rules: Rules, problems: list[str]) 
     if not isinstance(value, dict):
         problems.append(f"{where} must be an object")
         return Subscription(topics=())
-    found = [f"{key} is not a field of a subscription" for key in value if key not in {"topics", "filter"}]
+    found = strangers(value, {"topics", "filter"}, "a subscription")
     if "topics" in value:
         patterns = _topics("topics", value["topics"], rules, found)
     else:

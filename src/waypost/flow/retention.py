@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from waypost.core import ids
+from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid, Unavailable
 from waypost.core.model import SECOND, SYSTEM, Actor
 from waypost.core.retention import LONGEST, Kept, Lifetimes, Walk, walks
@@ -161,8 +162,7 @@ class Janitor:
 
 
 def _read(body: object) -> Lifetimes:
-    if not isinstance(body, dict):
-        raise Invalid(["the body must be a JSON object"])
+    body = json_object(body)
     names = {f"{kind}_seconds": kind for kind in Kept}
     problems = [f"{name} is not known: use {', '.join(names)}" for name in body if name not in names]
     problems += [

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Throttle:
@@ -22,3 +27,20 @@ class Throttle:
     async def rest(self, worked: float) -> None:
         """Rest for work of so many seconds."""
         await asyncio.sleep(worked * (1 / self.share - 1))
+
+
+class Sparing(Generic[T]):
+    """Asks something that takes long no oftener than that it takes `share` of the time; till then the answer holds."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]], *, share: float) -> None:
+        self._ask = ask
+        self._share = share
+        self._again_at = 0.0
+
+    async def answer(self) -> T:
+        began = time.monotonic()
+        if began >= self._again_at:
+            self._answer = await self._ask()
+            ended = time.monotonic()
+            self._again_at = ended + (ended - began) / self._share
+        return self._answer

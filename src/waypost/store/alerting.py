@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -94,10 +95,10 @@ class News(Struct, frozen=True, kw_only=True):
 class ChannelState(Struct, frozen=True, kw_only=True):
     """How a channel is doing: what waits for it, when something last arrived, and the last failure since."""
 
-    waiting: int
-    sent_at: Micros | None
-    failed_at: Micros | None
-    error: str | None
+    waiting: int = 0
+    sent_at: Micros | None = None
+    failed_at: Micros | None = None
+    error: str | None = None
 
 
 class Census(Struct, frozen=True, kw_only=True):
@@ -142,7 +143,9 @@ class AlertStore(Protocol):
         """Remove it; what waited for it is dropped."""
         ...
 
-    async def channel_state(self, no: int) -> ChannelState: ...
+    async def channel_states(self, nos: Sequence[int]) -> Mapping[int, ChannelState]:
+        """By the channels' numbers."""
+        ...
 
     async def alerts(self, query: AlertQuery, page: Page) -> Slice[Alert]:
         """Ordered by number (`seq`), which is time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -109,13 +109,15 @@ class SqliteAlerting:
     async def delete_channel(self, no: int, entry: Entry) -> bool:
         return await self._change(lambda db: _delete_channel(db, no), entry)
 
-    async def channel_state(self, no: int) -> ChannelState:
+    async def channel_states(self, nos: Sequence[int]) -> Mapping[int, ChannelState]:
         sql = (
-            "SELECT (SELECT count(*) FROM news n WHERE n.channel_no = c.no AND n.state = 0), c.sent_at, c.failed_at,"
-            " c.error FROM alert_channels c WHERE c.no = ?"
+            "SELECT c.no, (SELECT count(*) FROM news n WHERE n.channel_no = c.no AND n.state = 0), c.sent_at,"
+            " c.failed_at, c.error FROM alert_channels c WHERE c.no IN (SELECT value FROM json_each(?))"
         )
-        ((waiting, sent_at, failed_at, error),) = await self._db.all(sql, (no,)) or [(0, None, None, None)]
-        return ChannelState(waiting=waiting, sent_at=sent_at, failed_at=failed_at, error=error)
+        return {
+            no: ChannelState(waiting=waiting, sent_at=sent_at, failed_at=failed_at, error=error)
+            for no, waiting, sent_at, failed_at, error in await self._db.all(sql, (rows.json_text(tuple(nos)),))
+        }
 
     async def _change(self, change: Callable[[sqlite3.Connection], T], entry: Entry) -> T:
         """Carry out a change of rules or channels, and write it down if it changed anything."""

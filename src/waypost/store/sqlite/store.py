@@ -250,7 +250,7 @@ class SqliteStore:
 
     async def delete_tenant(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
         def delete(db: sqlite3.Connection) -> bool:
-            self._watch.forget()
+            self._watch.deleting(db, "tenant_id = ?", tenant_id, now=now)
             return manage.delete_tenant(db, tenant_id, now)
 
         deleted = await self._write(delete, entry)
@@ -297,7 +297,7 @@ class SqliteStore:
             return None
 
         def delete(db: sqlite3.Connection) -> bool:
-            self._watch.forget()
+            self._watch.deleting(db, "no = ?", found.no, now=now)
             return manage.delete_destinations(db, "no = ?", found.no, now)
 
         deleted = await self._subscribe(tenant_id, delete, entry)

@@ -187,6 +187,17 @@ class Watch:
         if destination_no in known:
             _keep(db, {destination_no: healths.enabled(known[destination_no])})
 
+    def deleting(self, db: sqlite3.Connection, condition: str, parameter: int | str, *, now: Micros) -> None:
+        """Living destinations are about to be deleted, and what is known of their health with them."""
+        sql = f"SELECT no, tenant_id FROM destinations WHERE {condition} AND deleted_at IS NULL"
+        tenants = dict(db.execute(sql, (parameter,)).fetchall())
+        for no, health in _healths(db, set(tenants)).items():
+            (last,) = db.execute("SELECT max(seq) FROM attempts WHERE destination_no = ?", (no,)).fetchone()
+            about = _About(tenant_id=tenants[no], destination_no=no, attempt_seq=last)
+            for raised in healths.deleted(health, self.book(db).watched(tenants[no], no)):
+                self.raise_(db, raised, about, now=now)
+        self.forget()
+
     def subscriptions_changed(
         self, db: sqlite3.Connection, before: TenantSummary | None, after: TenantSummary | None, *, now: Micros
     ) -> None:

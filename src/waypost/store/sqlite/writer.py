@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import structlog
 from msgspec import Struct
 
-from waypost.core.errors import Unavailable, WaypostError
+from waypost.core.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
+_COMPLAIN_EVERY = 10.0
 
 
 class Work(Struct, eq=False, gc=True):
@@ -82,6 +83,8 @@ class GroupWriter:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
         self._closed = False
+        self._failures = 0
+        self._complain_at = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -148,12 +151,21 @@ class GroupWriter:
             self._transact(connection, group)
         except sqlite3.DatabaseError as error:
             if _is_the_databases_own(error):
-                _fail(group, unavailable(error))
+                self._complain(error)
+                _fail(group, Unavailable(f"the store cannot take it now: {error}"))
                 self._observer.failed(str(error))
             else:
                 self._one_by_one(connection, group, error)
         except Exception as error:  # noqa: BLE001  whatever it is, it belongs to the piece that caused it
             self._one_by_one(connection, group, error)
+
+    def _complain(self, error: sqlite3.DatabaseError) -> None:
+        """One line a while, however many groups fail."""
+        self._failures += 1
+        if time.monotonic() >= self._complain_at:
+            code = getattr(error, "sqlite_errorname", None)
+            _log.error("store_failed", error=str(error), code=code, groups=self._failures)
+            self._failures, self._complain_at = 0, time.monotonic() + _COMPLAIN_EVERY
 
     def _one_by_one(self, connection: sqlite3.Connection, group: list[Work], error: Exception) -> None:
         if len(group) == 1:
@@ -205,8 +217,3 @@ def _failed_whole(group: list[Work]) -> bool:
 def _is_the_databases_own(error: sqlite3.DatabaseError) -> bool:
     """Whether the database failed, and not a statement or a value of one piece of work."""
     return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
-
-
-def unavailable(error: sqlite3.DatabaseError) -> WaypostError:
-    _log.error("store_failed", error=str(error), code=getattr(error, "sqlite_errorname", None))
-    return Unavailable(f"the store cannot take it now: {error}")
