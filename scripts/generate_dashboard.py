@@ -234,6 +234,47 @@ ROWS = {
             width=12,
         ),
     ),
+    "In the background": (
+        Panel(
+            "Removed",
+            "What has outlived its time.",
+            "ops",
+            {"{{what}}": rate("waypost_retention_removed_total", "what")},
+        ),
+        Panel(
+            "Retention lag",
+            "How long the oldest of what is to be removed has been due for that.",
+            "s",
+            {"{{instance}}": gauge("waypost_retention_lag_seconds", "instance", how="max")},
+        ),
+        Panel(
+            "Indexed for search",
+            "Events, beside those that are published.",
+            "ops",
+            {
+                "indexed": rate("waypost_search_events_indexed_total"),
+                "published": rate("waypost_events_published_total"),
+            },
+        ),
+        Panel(
+            "Replays",
+            "Those that have not ended.",
+            "short",
+            {"{{instance}}": gauge("waypost_replays_running", "instance")},
+        ),
+        Panel(
+            "Live streams",
+            "Those that are open.",
+            "short",
+            {"{{instance}}": gauge("waypost_streams_open", "instance")},
+        ),
+        Panel(
+            "Left out of live streams",
+            "Messages for clients that did not keep up.",
+            "short",
+            {"{{instance}}": increase("waypost_stream_messages_missed_total", "instance")},
+        ),
+    ),
     "Process": (
         Panel("CPU", "Of one core.", "percentunit", {"{{instance}}": rate("process_cpu_seconds_total", "instance")}),
         Panel(

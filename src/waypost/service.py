@@ -113,7 +113,7 @@ class Service:
             timeout=settings.delivery_timeout,
             tracer=tracer,
         )
-        self.live = Live(stream_bounds_of(settings))
+        self.live = Live(stream_bounds_of(settings), self.metrics)
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self._changed)
         self.dispatcher = Dispatcher(
             self.store, attempts, self.metrics, journal, bounds=bounds_of(settings), listener=aftermath, live=self.live
@@ -160,15 +160,16 @@ class Service:
         replay_limits = replay_limits_of(settings)
         self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring, limits=replay_limits)
         planner = Planner(self.store, self.directory, replay_limits)
-        self.replay_runner = ReplayRunner(self.store, planner, self.dispatcher, pace_of(settings))
+        self.replay_runner = ReplayRunner(self.store, planner, self.dispatcher, pace_of(settings), self.metrics)
         self.janitor = Janitor(
             self.store,
+            self.metrics,
             default=lifetimes_of(settings),
             logs=log_lifetimes_of(settings),
             share=settings.retention_share,
             interval=settings.retention_interval,
         )
-        self.indexer = Indexer(self.store, share=settings.search_share)
+        self.indexer = Indexer(self.store, self.metrics, share=settings.search_share)
         self.expunger = Expunger(self.store, self.dispatcher.drop, share=settings.retention_share)
         alerting = Alerting(
             self.store,

@@ -6,7 +6,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from waypost import __version__
 from waypost.core.alerts import Kind
+from waypost.core.retention import Kept
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
+from waypost.store.retention import Log
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -110,6 +112,24 @@ def test_notices_by_channel_type() -> None:
     assert values(metrics, "waypost_alert_notices_given_up_total", "channel_type") == {("email",): 1, ("slack",): 0}
 
 
+def test_work_in_the_background() -> None:
+    metrics = PrometheusMetrics()
+    metrics.watch_streams(lambda: 3)
+    metrics.stream_missed(12)
+    metrics.replays(2)
+    metrics.indexed(200)
+    metrics.removed("events", 64)
+    metrics.removed("events", 6)
+    metrics.retention_lag(90.5)
+    assert value(metrics, "waypost_streams_open") == 3
+    assert value(metrics, "waypost_stream_messages_missed_total") == 12
+    assert value(metrics, "waypost_replays_running") == 2
+    assert value(metrics, "waypost_search_events_indexed_total") == 200
+    assert value(metrics, "waypost_retention_lag_seconds") == 90.5
+    removed = {what: count for (what,), count in values(metrics, "waypost_retention_removed_total", "what").items()}
+    assert removed == {**dict.fromkeys((*map(str, Kept), *map(str, Log)), 0), "events": 70}
+
+
 def test_the_process_and_the_build_are_shown() -> None:
     metrics = PrometheusMetrics()
     assert list(values(metrics, "waypost_build_info", "version").items()) == [((__version__,), 1)]
@@ -133,4 +153,10 @@ def test_nobody_asking_costs_nothing_and_shows_nothing() -> None:
     metrics.alert_raised("recovered", "info")
     metrics.notice_sent("email", ok=True)
     metrics.notice_given_up("email")
+    metrics.watch_streams(lambda: 1)
+    metrics.stream_missed(1)
+    metrics.replays(1)
+    metrics.indexed(1)
+    metrics.removed("events", 1)
+    metrics.retention_lag(0.1)
     assert metrics.exposition() == b""

@@ -9,6 +9,7 @@ import structlog
 from waypost.core.errors import Unavailable
 from waypost.flow import clock
 from waypost.flow.throttle import Throttle
+from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.base import Store
 
 _log = structlog.get_logger("waypost")
@@ -19,8 +20,9 @@ _LOOK_AGAIN_AFTER = 0.5
 class Indexer:
     """Takes at most a `share` of one core's time, so that a burst is indexed when it is over."""
 
-    def __init__(self, store: Store, *, share: float) -> None:
+    def __init__(self, store: Store, metrics: Metrics | None = None, *, share: float) -> None:
         self._store = store
+        self._metrics = metrics or NullMetrics()
         self._throttle = Throttle(share)
 
     async def start(self) -> None:
@@ -45,5 +47,6 @@ class Indexer:
 
     async def _piece(self) -> bool:
         done = await self._store.search.index(now=clock.now())
+        self._metrics.indexed(done.events)
         await self._throttle.rest(done.seconds)
         return done.more

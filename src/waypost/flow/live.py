@@ -18,6 +18,7 @@ from waypost.core import ids
 from waypost.core.errors import TooMany, Unavailable
 from waypost.core.model import SECOND, Destination, Micros
 from waypost.flow import clock
+from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.base import Publication, Result, Store, StoredEvent
 from waypost.store.tail import Item, Number, Told
 
@@ -100,8 +101,10 @@ class Live:
     `position` counts what it has heard.
     """
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, bounds: Bounds | None = None, metrics: Metrics | None = None) -> None:
         self.bounds = bounds or Bounds()
+        self.metrics = metrics or NullMetrics()
+        self.metrics.watch_streams(lambda: len(self._open))
         self.position = 0
         self._told: deque[Number] = deque(maxlen=self.bounds.memory)
         self._open: set[Listener] = set()
@@ -224,6 +227,7 @@ class Listener:
                 yield [*await self._read(numbers)]
             elif self._missed:
                 missed, self._missed = self._missed, 0
+                self._live.metrics.stream_missed(missed)
                 yield [Gap(missed)]
             elif not await self._stirred(idle):
                 yield []

@@ -14,6 +14,7 @@ from waypost.core.errors import Unavailable
 from waypost.core.model import Micros
 from waypost.flow import clock
 from waypost.flow.replays import Planner, ending, replay_id
+from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.base import Store
 from waypost.store.replays import Lineup, Replay, ReplayState
 
@@ -55,11 +56,12 @@ class Road(Protocol):
 class ReplayRunner:
     """Truth is in the store: a replay goes on where it was, whoever worked on it before."""
 
-    def __init__(self, store: Store, planner: Planner, road: Road, pace: Pace) -> None:
+    def __init__(self, store: Store, planner: Planner, road: Road, pace: Pace, metrics: Metrics | None = None) -> None:
         self._store = store
         self._planner = planner
         self._road = road
         self._pace = pace
+        self._metrics = metrics or NullMetrics()
         self._woken = asyncio.Event()
         self._lineups: dict[int, Lineup] = {}
         self._served: dict[int, int] = {}
@@ -85,6 +87,7 @@ class ReplayRunner:
             try:
                 self._woken.clear()
                 replays = await self._store.replays.working()
+                self._metrics.replays(len(replays))
                 if not replays:
                     await self._woken.wait()
                     continue

@@ -17,6 +17,7 @@ from waypost.core.model import SECOND, SYSTEM, Actor
 from waypost.core.retention import LONGEST, Kept, Lifetimes, Walk, walks
 from waypost.flow import clock
 from waypost.flow.throttle import Throttle
+from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.alerting import Entry
 from waypost.store.base import Store
 from waypost.store.retention import Log
@@ -50,9 +51,17 @@ class Janitor:
     """
 
     def __init__(
-        self, store: Store, *, default: Lifetimes, logs: Mapping[Log, int], share: float, interval: float
+        self,
+        store: Store,
+        metrics: Metrics | None = None,
+        *,
+        default: Lifetimes,
+        logs: Mapping[Log, int],
+        share: float,
+        interval: float,
     ) -> None:
         self._store = store
+        self._metrics = metrics or NullMetrics()
         self._default = default
         self._logs = logs
         self._throttle = Throttle(share)
@@ -113,6 +122,7 @@ class Janitor:
             if seconds:
                 await self._trim(log, ids.bound(clock.now() - seconds * SECOND))
         self._throttle.usual()
+        self._metrics.retention_lag(0.0)
 
     async def _walk(self, walk: Walk, course: _Course) -> None:
         self._lag = _NEVER
@@ -139,7 +149,7 @@ class Janitor:
             piece = await self._store.retention.expire(kind, going, now=clock.now(), budget=_BUDGET)
             course.held |= set(piece.held)
             going = going[piece.done :]
-            self._removed[kind] += piece.done - len(piece.held)
+            self._count(kind, piece.done - len(piece.held))
             await self._throttle.rest(piece.seconds)
         course.held |= set(going)
 
@@ -148,11 +158,16 @@ class Janitor:
             piece = await self._store.retention.trim(log, before=before, limit=_TRIMMED)
             if not piece.done:
                 return
-            self._removed[log] += piece.done
+            self._count(log, piece.done)
             await self._throttle.rest(piece.seconds)
+
+    def _count(self, what: Kept | Log, removed: int) -> None:
+        self._removed[what] += removed
+        self._metrics.removed(str(what), removed)
 
     def _judge(self, lag: float) -> None:
         """Work harder when what is due for removal has waited longer than when it was judged before."""
+        self._metrics.retention_lag(lag)
         if time.monotonic() < self._judge_at:
             return
         if lag > self._lag:

@@ -24,6 +24,7 @@ _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _STATUS = {True: "success", False: "failed"}
 _SKIP_REASONS = ("not_addressed", "disabled", "topic", "filter")
 _FLAGS = ("deprecated", "invalid")
+_REMOVED = ("events", "attempts", "data", "alerts", "news", "audit", "replays")
 _DISABLE_REASONS = ("consecutive_failures", "failing_too_long", "gone")
 
 Counts = Counter[tuple[str, ...]]
@@ -77,6 +78,28 @@ class Metrics(Protocol):
         """A notice will not be tried again; nobody has got it there."""
         ...
 
+    def removed(self, what: str, count: int) -> None:
+        """So many of these have outlived their time and are gone: `events`, `attempts`, `data`, or lines of a log."""
+        ...
+
+    def retention_lag(self, seconds: float) -> None:
+        """How long the oldest of what is to be removed has been due for that; 0 when there is nothing."""
+        ...
+
+    def watch_streams(self, count: Callable[[], float]) -> None:
+        """Ask this function for the live streams that are open whenever the numbers are shown."""
+        ...
+
+    def stream_missed(self, count: int) -> None:
+        """A live stream did not keep up: so many messages were left out."""
+        ...
+
+    def replays(self, running: int) -> None: ...
+
+    def indexed(self, events: int) -> None:
+        """So many events can be searched now."""
+        ...
+
     def exposition(self) -> bytes: ...
 
 
@@ -126,6 +149,24 @@ class NullMetrics:
     def notice_given_up(self, channel_type: str) -> None:
         pass
 
+    def removed(self, what: str, count: int) -> None:
+        pass
+
+    def retention_lag(self, seconds: float) -> None:
+        pass
+
+    def watch_streams(self, count: Callable[[], float]) -> None:
+        pass
+
+    def stream_missed(self, count: int) -> None:
+        pass
+
+    def replays(self, running: int) -> None:
+        pass
+
+    def indexed(self, events: int) -> None:
+        pass
+
     def exposition(self) -> bytes:
         return b""
 
@@ -172,6 +213,10 @@ class PrometheusMetrics(Collector):
         self._alerts = _zeros(map(str, TOPICS), SEVERITIES)
         self._notices = _zeros(channel_types := tuple(channel_types), _STATUS.values())
         self._given_up = _zeros(channel_types)
+        self._removed = _zeros(_REMOVED)
+        self._retention_lag = 0.0
+        self._streams: Callable[[], float] = lambda: 0
+        self._missed = self._replays = self._indexed = 0
         self._publish_seconds = _Histogram(_SECONDS)
         self._attempt_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_SECONDS))
         self._delivery_seconds = _Histogram(_SECONDS)
@@ -242,6 +287,24 @@ class PrometheusMetrics(Collector):
     def notice_given_up(self, channel_type: str) -> None:
         self._given_up[channel_type,] += 1
 
+    def removed(self, what: str, count: int) -> None:
+        self._removed[what,] += count
+
+    def retention_lag(self, seconds: float) -> None:
+        self._retention_lag = seconds
+
+    def watch_streams(self, count: Callable[[], float]) -> None:
+        self._streams = count
+
+    def stream_missed(self, count: int) -> None:
+        self._missed += count
+
+    def replays(self, running: int) -> None:
+        self._replays = running
+
+    def indexed(self, events: int) -> None:
+        self._indexed += events
+
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
 
@@ -269,6 +332,7 @@ class PrometheusMetrics(Collector):
         yield shown("waypost_deliveries_oldest_due_age_seconds", oldest, self._oldest_age)
         yield counted("waypost_store_failures", "Work that the store could not do.", self._store_failures)
         yield from self._destinations_and_alerts()
+        yield from self._background()
         yield from self._histograms()
 
     def _destinations_and_alerts(self) -> Iterator[Metric]:
@@ -282,6 +346,17 @@ class PrometheusMetrics(Collector):
         yield _by_label(counted, "waypost_alert_notices", tries, by_channel, self._notices)
         lost = "Alert notices given up."
         yield _by_label(counted, "waypost_alert_notices_given_up", lost, ("channel_type",), self._given_up)
+
+    def _background(self) -> Iterator[Metric]:
+        counted, shown = CounterMetricFamily, GaugeMetricFamily
+        outlived = "What has outlived its time and was removed."
+        yield _by_label(counted, "waypost_retention_removed", outlived, ("what",), self._removed)
+        lag = "How long the oldest of what is to be removed has been due for that."
+        yield shown("waypost_retention_lag_seconds", lag, self._retention_lag)
+        yield shown("waypost_streams_open", "Live streams that are open.", self._streams())
+        yield counted("waypost_stream_messages_missed", "Messages left out of slow live streams.", self._missed)
+        yield shown("waypost_replays_running", "Replays that have not ended.", self._replays)
+        yield counted("waypost_search_events_indexed", "Events taken into the search index.", self._indexed)
 
     def _histograms(self) -> Iterator[Metric]:
         timed = HistogramMetricFamily
