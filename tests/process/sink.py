@@ -23,6 +23,7 @@ class Sink:
         self.requests: list[Request] = []
         self.status = 200
         self.silent = False
+        self._open: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -35,8 +36,12 @@ class Sink:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for writer in (left := list(self._open)):
+            writer.close()
+        await asyncio.gather(*[writer.wait_closed() for writer in left], return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         try:
             while True:
                 _, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
@@ -52,3 +57,5 @@ class Sink:
             pass
         finally:
             writer.close()
+            await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+            self._open.discard(writer)
