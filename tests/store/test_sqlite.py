@@ -7,12 +7,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from waypost.core.errors import SettingsError, Unavailable
 from waypost.core.model import DeliveryState, Destination
@@ -20,6 +22,7 @@ from waypost.flow.clock import Sequence
 from waypost.store.base import EventQuery, Page
 from waypost.store.sqlite import SqliteStore
 from waypost.store.sqlite import store as sqlite_module
+from waypost.store.sqlite.checkpoints import Checkpoints
 from waypost.store.vault import Vault, key_beside, parse_key
 
 from .builders import NOW, destination, event, publication
@@ -110,6 +113,37 @@ async def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
     await store.close()
+
+
+async def test_what_was_committed_gets_from_the_log_into_the_file_with_no_further_commit(tmp_path: Path) -> None:
+    store = await filled(tmp_path)
+    async with asyncio.timeout(10):
+        while b"acme" not in store._db.path.read_bytes():
+            await asyncio.sleep(0.05)
+    await store.close()
+
+
+async def test_the_log_begins_anew_while_commits_go_on(tmp_path: Path) -> None:
+    store = await filled(tmp_path)
+    log = tmp_path / f"{store._db.path.name}-wal"
+    for _ in range(1_000):
+        await store.accept(publication(event(data=b'{"a": "%s"}' % (b"x" * 40_000))))
+    assert log.stat().st_size < 6_000 * 4_096
+    await store.close()
+
+
+def test_a_log_that_cannot_be_carried_over_is_told_of() -> None:
+    broken = sqlite3.connect(":memory:", check_same_thread=False)
+    broken.close()
+    checkpoints = Checkpoints(lambda: broken)
+    with capture_logs() as lines:
+        checkpoints.start()
+        checkpoints.committed()
+        end = time.monotonic() + 10
+        while not lines and time.monotonic() < end:
+            time.sleep(0.05)
+        checkpoints.close()
+    assert [line["event"] for line in lines] == ["checkpoint_failed"]
 
 
 async def test_a_second_process_is_kept_off(tmp_path: Path) -> None:

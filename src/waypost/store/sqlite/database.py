@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from waypost.core.errors import Unavailable
 from waypost.store.base import Direction, Page, Slice
 from waypost.store.sqlite import rows
+from waypost.store.sqlite.checkpoints import LONGEST_LOG, Checkpoints
 from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.writer import CommitObserver, GroupWriter, Handler
 
@@ -39,7 +40,7 @@ class Database:
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 1000")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG}")
         connection.execute("PRAGMA cache_size = -32768")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA secure_delete = ON")  # what was removed is overwritten
@@ -59,14 +60,17 @@ class Database:
         """
         self._equip = equip
         self._pool = ThreadPoolExecutor(self._readers, thread_name_prefix="waypost-reader")
+        self._checkpoints = Checkpoints(self.connect)
         self._writer = GroupWriter(
             self.connect,
             {**handlers, "call": _call},
             largest_group=self._largest_group,
             observer=self._observer,
+            committed=self._checkpoints.committed,
             undone=undone,
         )
         self._writer.start()
+        self._checkpoints.start()
 
     @property
     def writing(self) -> bool:
@@ -76,6 +80,7 @@ class Database:
     async def close(self) -> None:
         """Finish what was handed in."""
         await self._writer.close()
+        await asyncio.to_thread(self._checkpoints.close)
         await asyncio.to_thread(self._pool.shutdown)
         for connection in self._connections:
             connection.close()

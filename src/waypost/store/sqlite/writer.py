@@ -72,12 +72,14 @@ class GroupWriter:
         *,
         largest_group: int,
         observer: CommitObserver,
+        committed: Callable[[], None],
         undone: Callable[[], None],
     ) -> None:
         self._connect = connect
         self._handlers = handlers
         self._largest_group = largest_group
         self._observer = observer
+        self._committed = committed
         self._undone = undone
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -117,6 +119,7 @@ class GroupWriter:
                     self._carry_out(connection, group)
                     self._report(group)
                     if not _failed_whole(group):
+                        self._committed()
                         self._observer.committed(len(group), time.perf_counter() - began)
         except Exception:  # noqa: BLE001  whatever it was, nobody may wait for a thread that is gone
             _log.exception("writer_died")
