@@ -10,6 +10,7 @@ from hypothesis import settings
 
 # How long one example takes says something about the machine and nothing about the code.
 settings.register_profile("waypost", deadline=None)
+settings.register_profile("quick", settings.get_profile("waypost"), max_examples=15)  # of the inner loop
 settings.load_profile("waypost")
 
 _SERVERS = Path(__file__).with_name("servers")

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from tests.alerts.kit import notice
 from tests.alerts.vendor import NOTICES, Vendor, WhatAllOwe, answers, connection_to, failure, full, url_problem
@@ -117,7 +117,6 @@ def test_nobody_is_called_and_nothing_linked_by_what_an_event_says() -> None:
     assert embed["title"].startswith(r"\@everyone \<\@&1\> \[Open\](https\://evil.example) https\://evil.example")
 
 
-@settings(deadline=None)
 @given(NOTICES)
 @example(full("x"))
 @example(full("\\"))

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.alerts.kit import NOON, complaints, connected, local_tools, notice
 from tests.alerts.vendor import NOTICES
@@ -223,7 +223,6 @@ async def test_no_facts_and_no_link() -> None:
 
 
 @given(NOTICES)
-@settings(max_examples=50, deadline=None)
 def test_every_notice_is_a_message(told: Notice) -> None:
     server = server_of({"email_server": "smtp://mail.example", "email_from": FROM})
     assert server is not None

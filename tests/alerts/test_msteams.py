@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from tests.alerts.kit import complaints, local_tools, notice
 from tests.alerts.vendor import NOTICES, Vendor, WhatAllOwe, answers, connection_to, failure, full, url_problem
@@ -152,7 +152,6 @@ def test_lines_stay_lines() -> None:
     assert card_of(message(notice(text="one\ntwo")))["body"][1]["text"] == "one\n\ntwo"
 
 
-@settings(deadline=None)
 @given(NOTICES)
 @example(full("x"))
 @example(full("\\"))

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from tests.alerts.kit import complaints, connected, local_tools, notice
 from tests.alerts.vendor import NOTICES, Vendor, WhatAllOwe, answers, connection_to, failure, full
@@ -134,7 +134,6 @@ async def test_html_of_an_event_is_text() -> None:
     assert body["message"] == '\u2039a href="https://evil.example"\u203aOpen\u2039/a\u203a'
 
 
-@settings(deadline=None)
 @given(NOTICES)
 @example(full("x"))
 @example(full("<"))

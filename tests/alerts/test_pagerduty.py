@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from tests.alerts.kit import complaints, connected, local_tools, notice
 from tests.alerts.openapi_sink import OpenApiSink, document, openapi_sink, says
@@ -118,7 +118,6 @@ def test_a_long_key_opens_and_resolves_the_same_incident() -> None:
     assert len(keys) == 2
 
 
-@settings(deadline=None)
 @given(NOTICES)
 @example(full("x"))
 @example(full("\u0001"))

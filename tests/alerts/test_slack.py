@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 
 from tests.alerts.kit import notice
 from tests.alerts.vendor import NOTICES, Vendor, WhatAllOwe, answers, connection_to, failure, full, url_problem
@@ -155,7 +155,6 @@ def test_nobody_is_called_by_what_an_event_says() -> None:
     assert sent["text"].startswith("&lt;!channel&gt; &lt;@U012AB3CD&gt;")
 
 
-@settings(deadline=None)
 @given(NOTICES)
 @example(full("x"))
 @example(full("&"))

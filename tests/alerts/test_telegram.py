@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.alerts.kit import complaints, connected, local_tools, notice
 from tests.alerts.openapi_sink import says
@@ -170,7 +170,6 @@ async def test_a_long_notice_is_cut_between_entities() -> None:
 
 
 @given(NOTICES)
-@settings(max_examples=50, deadline=None)
 def test_every_notice_is_a_message_that_telegram_takes(told: Notice) -> None:
     BotApi().judge(json.loads(message({"chat_id": 1}, told)))
 

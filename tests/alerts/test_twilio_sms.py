@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.alerts.kit import complaints, connected, local_tools, notice
 from tests.alerts.openapi_sink import document, openapi_sink, says
@@ -107,7 +107,6 @@ async def test_nothing_in_a_text_becomes_a_field() -> None:
 
 
 @given(NOTICES)
-@settings(max_examples=50, deadline=None)
 def test_every_notice_is_a_text_of_a_few_segments(told: Notice) -> None:
     text = body(told)
     assert text.strip()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
 from fastapi import FastAPI
 from msgspec import structs
+from starlette.datastructures import State
 
 from tests.flow.samples import letterbox, registry, tools
 from tests.store import builders
@@ -76,6 +79,19 @@ class Caller:
 
     async def delete(self, path: str, **options: Any) -> httpx.Response:
         return await self("DELETE", path, **options)
+
+
+@functools.cache
+def _ready() -> FastAPI:
+    """An app whose routes FastAPI has looked through, which takes longer than most of the tests."""
+    return create_app(cast(Backend, None))
+
+
+def app_of(backend: Backend) -> FastAPI:
+    """What `create_app` makes of it, with routes that are ready."""
+    app = copy.copy(_ready())
+    app.state = State({name: _ready().state[name] for name in _ready().state} | {"backend": backend})
+    return app
 
 
 class World:
@@ -154,7 +170,7 @@ class World:
             health=lambda: self.workers,
             metrics=lambda: b"waypost_up 1\n",
         )
-        self.app = create_app(self.backend)
+        self.app = app_of(self.backend)
         self.admin = Caller(self.app, ADMIN_KEY)
         self.acme = Caller(self.app, self.access.mint("acme"))
         self.zeta = Caller(self.app, self.access.mint("zeta"))

@@ -248,7 +248,7 @@ PARAMETERS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(read=READS, segment=SEGMENT, query=st.dictionaries(PARAMETERS, SEGMENT, max_size=3))
 async def test_no_path_or_query_is_answered_with_a_5xx(
     world: World, read: str, segment: str, query: dict[str, str]
@@ -271,7 +271,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(write=st.sampled_from(WRITES), body=JSON | st.binary(max_size=20))
 async def test_no_body_is_answered_with_a_5xx(world: World, write: tuple[str, str], body: Any) -> None:
     options = {"content": body} if isinstance(body, bytes) else {"json": body}

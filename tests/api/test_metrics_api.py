@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -309,7 +309,6 @@ def questions(draw: st.DrawFn) -> Asked:
 
 
 @given(st.lists(steps, min_size=5, max_size=40), st.lists(questions(), min_size=8, max_size=8))
-@settings(max_examples=40, deadline=None)
 async def test_answers_are_those_of_counting_by_hand(
     done: Sequence[tuple[str, Any, Any]], asked: Sequence[Asked]
 ) -> None:

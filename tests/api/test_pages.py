@@ -45,7 +45,7 @@ def names(pages: list[dict[str, Any]]) -> list[str]:
     return [item["id"] for page in pages for item in page["models"]]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.sampled_from(["/tenants", "/events", "/attempts", "/tenants/acme/destinations/one/attempts"]),
     limit=st.integers(1, ITEMS + 1),
@@ -128,7 +128,7 @@ async def test_a_bad_cursor_is_refused(world: World, key: str, text: str) -> Non
 
 
 @given(text=st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_cursor_breaks_the_server(world: World, text: str) -> None:
     for path in ("/tenants", "/events", "/attempts"):
         assert (await world.admin.get(path, params={"next": text})).status_code in {200, 400}

@@ -213,7 +213,7 @@ async def test_too_deep_is_not_a_crash(tmp_path: Path, world: World) -> None:
 
 
 @given(body=json_values)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_body_is_answered_with_a_5xx(world: World, body: Any) -> None:
     for path in (PUBLISH, BATCH):
         assert (await world.http.post(path, json=body)).status_code in {202, 413, 422}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from importlib import resources
 from typing import Any
 
+import httpx
 import jsonschema_rs
 import pytest
 
 from tests.flow.samples import letterbox
+from tests.store.conftest import sqlite_store
 
 from .kit import API, World, error
 from .test_isolation import GUARDED, OPEN
@@ -19,9 +22,16 @@ ANSWERS = {"AlertRule", "AlertChannel", "Alert", "AlertPage", "AuditPage", "Dest
 PUBLISHING = {("POST", f"{API}/publish"), ("POST", f"{API}/publish/batch")}
 
 
-@pytest.fixture
-async def document(world: World) -> dict[str, Any]:
-    answer = await world.nobody.http.get("/openapi.json")
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    async def ask() -> httpx.Response:
+        store = sqlite_store(tmp_path_factory.mktemp("described"))
+        await store.open()
+        answer = await World(store).nobody.http.get("/openapi.json")
+        await store.close()
+        return answer
+
+    answer = asyncio.run(ask())
     assert answer.headers["content-type"] == "application/json"
     read: dict[str, Any] = answer.json()
     return read

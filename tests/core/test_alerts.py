@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -73,7 +73,6 @@ def test_the_names_that_outpost_has_are_the_same() -> None:
 
 
 @given(st.lists(st.sampled_from(SEVERITIES), min_size=1))
-@settings(deadline=None)
 def test_the_worst_severity_is_the_highest(severities: list[Severity]) -> None:
     assert worst(*severities) == [one for one in SEVERITIES if one in severities][-1]
 
@@ -104,7 +103,6 @@ def nearest(among: Iterable[Rule], kind: Kind, owner: str | None) -> Rule | None
 
 
 @given(st.lists(rules, max_size=12))
-@settings(deadline=None)
 def test_of_each_owner_the_nearest_rule_of_a_kind_holds(among: list[Rule]) -> None:
     expected = set()
     for kind in ABOUT_DESTINATIONS:
@@ -188,7 +186,6 @@ def test_what_is_about_the_server_is_told_to_the_operator_alone() -> None:
         max_size=4,
     ),
 )
-@settings(deadline=None)
 def test_listeners_meet_every_condition(
     audience: Audience,
     severity: Severity,

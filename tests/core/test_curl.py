@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.core.curl import LONGEST_ARGUMENT, command, is_repeatable
@@ -43,7 +43,6 @@ def test_the_command() -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
 @given(words, st.dictionaries(words, words, max_size=3), words)
 def test_a_shell_reads_back_what_was_meant(url: str, headers: dict[str, str], body: str) -> None:
     lines = [f"{name}: {value}" if value.strip() else f"{name};" for name, value in headers.items()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
@@ -102,7 +102,6 @@ def test_each_step_is_told_once() -> None:
     st.lists(st.integers(1, 100), min_size=1, max_size=5, unique=True).map(sorted),
     st.lists(st.booleans() | st.none(), max_size=80),
 )
-@settings(deadline=None)
 def test_steps_follow_the_streak(count: int, steps: list[int], outcomes: list[bool | None]) -> None:
     """None stands for a manual attempt that fails: it says nothing."""
     watching = Watching(rule(Kind.CONSECUTIVE_FAILURES, count=count, steps=tuple(steps)))
@@ -168,7 +167,6 @@ attempts = st.lists(st.tuples(st.sampled_from([0, 1, SECOND // 2, SECOND, 3 * SE
 
 
 @given(rates, attempts)
-@settings(deadline=None)
 def test_a_rate_counts_what_a_slow_model_counts(of: Rule, drawn: list[tuple[Micros, bool]]) -> None:
     watching, model, now = Watching(of), Model(of, []), NOW
     for step, ok in drawn:
@@ -229,7 +227,6 @@ def test_a_rule_that_was_given_another_window_begins_anew(before: float, after: 
 
 
 @given(st.lists(st.tuples(st.integers(0, 100 * SECOND), st.booleans()), max_size=40))
-@settings(deadline=None)
 def test_given_up_deliveries_are_told_once_in_a_window(drawn: list[tuple[Micros, bool]]) -> None:
     watching = Watching(rule(Kind.EXHAUSTED_RETRIES, window_seconds=120.0))
     now, quiet_until = NOW, 0
@@ -320,7 +317,6 @@ def disabling(of: Rule, sightings: Iterable[Sighting]) -> list[str | None]:
     st.booleans(),
     st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=15),
 )
-@settings(deadline=None)
 def test_one_limit_or_both(
     count: int | None, seconds: int | None, all_of: bool, drawn: Sequence[tuple[bool, int]]
 ) -> None:

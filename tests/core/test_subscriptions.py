@@ -24,7 +24,7 @@ patterns = st.lists(
 subscriptions = st.lists(st.tuples(patterns, st.none() | strategies.filters), min_size=1, max_size=4)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(subscriptions, st.sampled_from(["order.created", "order.paid", "user.created", ""]), strategies.data)
 def test_any_of_them(drawn: list[tuple[list[str], dict[str, Any] | None]], topic: str, data: dict[str, Any]) -> None:
     seen = event(data, topic=topic)

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import structs
 
 from tests.store.builders import OPERATOR, destination
+from tests.store.conftest import new_file
 from waypost.connect.channel import ChannelConnection, ChannelType, Notice
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.registry import Registry
@@ -151,7 +152,7 @@ class House:
         self.tracer, journal = self.telemetry.tracer, self.telemetry.journal
         self.trouble = Trouble(self.metrics)
         self.store = SqliteStore(
-            folder / "waypost.db",
+            new_file(folder),
             Vault([bytes(32)]),
             clock=clock.now,
             next_seq=clock.Sequence().next,

@@ -378,7 +378,6 @@ NAMES = st.sampled_from([*Thresholds.__struct_fields__, "colour"])
 
 
 @given(st.sampled_from(list(Kind)), st.dictionaries(NAMES, JSON, max_size=4))
-@settings(deadline=None)
 def test_numbers_are_taken_whole_or_refused_with_a_sentence_each(kind: Kind, changes: dict[str, Any]) -> None:
     base = next(rule.thresholds for rule in DEFAULTS if rule.kind is kind)
     problems: list[str] = []
@@ -587,7 +586,7 @@ FIELDS = st.sampled_from(
 
 
 @given(st.dictionaries(FIELDS, JSON, max_size=6) | JSON, st.sampled_from([OPERATOR, CUSTOMER]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_is_sent_is_taken_or_refused(desk: Desk, body: Any, by: Actor) -> None:
     alerting = desk.alerting
     for add, delete, plain in (

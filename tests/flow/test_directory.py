@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.builders import NOW, destination, event
+from tests.store.conftest import new_file
 from waypost.core.filters import FilterLimits
 from waypost.core.model import Destination, Subscription
 from waypost.core.routing import route
@@ -18,7 +19,7 @@ from waypost.store.vault import Vault
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "waypost.db", Vault([bytes(32)]), clock=lambda: NOW, next_seq=Sequence().next)
+    opened = SqliteStore(new_file(tmp_path), Vault([bytes(32)]), clock=lambda: NOW, next_seq=Sequence().next)
     await opened.open()
     await opened.put_tenant("acme", None, now=NOW)
     yield opened

@@ -567,7 +567,7 @@ FIELDS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(FIELDS, JSON, max_size=4), by=st.sampled_from((OPERATOR, CUSTOMER)))
 async def test_whatever_is_sent_is_taken_or_refused(office: Office, changes: dict[str, Any], by: Actor) -> None:
     try:
@@ -579,7 +579,7 @@ async def test_whatever_is_sent_is_taken_or_refused(office: Office, changes: dic
         await office.manager.delete("acme", made.id)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(FIELDS, JSON, max_size=4))
 async def test_whatever_is_patched_is_taken_or_refused(office: Office, changes: dict[str, Any]) -> None:
     old = await office.create()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -383,7 +383,6 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4), st.sampled_from([None, 1, "\t"]), st.booleans())
-@settings(deadline=None)
 def test_the_events_data_is_kept_byte_for_byte(data: dict[str, Any], indent: Any, ascii_only: bool) -> None:
     raw = json.dumps(data, indent=indent, ensure_ascii=ascii_only).encode()
     occurrence = structs.replace(OCCURRENCE, event=structs.replace(EVENT, data=raw))

@@ -12,7 +12,7 @@ import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.net.conftest import Clients
@@ -61,7 +61,6 @@ _HEADERS = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(
     headers=_HEADERS,
     path=st.from_regex(r"(/[A-Za-z0-9._~%-]{1,10}){1,4}", fullmatch=True).filter(lambda path: "/." not in path),

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import functools
+import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -9,6 +13,7 @@ from waypost.core.alerts import Rule
 from waypost.flow.clock import Sequence as SequenceNumbers
 from waypost.store.base import Store
 from waypost.store.sqlite import SqliteStore
+from waypost.store.sqlite.opening import migrate
 from waypost.store.vault import Vault
 
 from . import builders
@@ -17,9 +22,27 @@ from .builders import NOW
 KEY = bytes(range(32))
 
 
+@functools.cache
+def _empty() -> bytes:
+    """A file with the schema and nothing else: making one anew takes longer than most of the tests that need it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            migrate(db)
+        return path.read_bytes()
+
+
+def new_file(folder: Path) -> Path:
+    path = folder / "waypost.db"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(_empty())
+    return path
+
+
 def sqlite_store(folder: Path, *keys: bytes, rules: Sequence[Rule] = (), search: bool = True) -> SqliteStore:
     return SqliteStore(
-        folder / "waypost.db",
+        new_file(folder),
         Vault(keys or (KEY,)),
         clock=lambda: NOW,
         next_seq=SequenceNumbers(node=3, clock=lambda: NOW).next,

@@ -510,7 +510,7 @@ class TestFailureRate:
             max_size=6,
         ),
     )
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     async def test_counts_what_a_slow_model_counts_in_whatever_transactions(
         self, bare: Store, percent: float, least: int, window: float, drawn: list[tuple[Micros, list[bool]]]
     ) -> None:

@@ -445,7 +445,7 @@ class TestLists:
 
     @pytest.mark.parametrize("direction", list(Direction))
     @given(times=st.lists(st.integers(0, 3), max_size=12), limit=st.integers(1, 5))
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     async def test_pages_hold_everything_once_in_both_ways(
         self, store: Store, direction: Direction, times: list[int], limit: int
     ) -> None:

@@ -58,14 +58,20 @@ class Writer:
         if templates is not None and not templates.is_dir():
             raise SettingsError(f"alert_templates: {templates} is not a folder")
         loaders = [FileSystemLoader(templates)] if templates is not None else []
-        environment = SandboxedEnvironment(
+        self._templates = SandboxedEnvironment(
+            auto_reload=False,
             loader=ChoiceLoader([*loaders, PackageLoader("waypost.flow", "templates")]),
             undefined=StrictUndefined,
             autoescape=False,  # the text is plain; a channel escapes what its service would take for markup
         )
-        environment.filters["duration"] = _duration
+        self._templates.filters["duration"] = _duration
+        if templates is not None:
+            self._read_all()
+
+    def _read_all(self) -> None:
         try:
-            self._templates = {name: environment.get_template(f"{name}.txt") for name in _NAMES}
+            for name in _NAMES:
+                self._templates.get_template(f"{name}.txt")
         except (TemplateError, OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"alert_templates: {error}") from None
 
@@ -80,7 +86,7 @@ class Writer:
 
     def _words(self, name: str, plain: str, scope: Mapping[str, Any]) -> Words:
         try:
-            title, _, text = self._templates[name].render(scope).strip().partition("\n")
+            title, _, text = self._templates.get_template(f"{name}.txt").render(scope).strip().partition("\n")
         except Exception as error:  # noqa: BLE001  the operator's template can fail in any way, and the alert is to be told
             return plain, f"The template {name}.txt of this alert failed: {error}"
         return title.strip(), text.strip()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 DIALECTS: tuple[Dialect, ...] = ("hookdeck", "shopify", "eventbridge")
 
-thorough = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @thorough
