@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +23,8 @@ from .sink import Sink
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
+MANAGED = {"configuration", "operator_events"}
+"""What only Hookdeck's managed service has."""
 
 
 @pytest.fixture
@@ -247,6 +251,36 @@ async def test_metrics(server: Server, sink: Sink) -> None:
             assert forbidden.value.status_code == 403
 
     await in_thread(work)
+
+
+async def test_what_only_hookdecks_own_service_has_is_not_found(server: Server) -> None:
+    def work() -> None:
+        with sdk(server) as outpost:
+            for call in (outpost.configuration.get_managed_config, outpost.operator_events.list_destinations):
+                with pytest.raises(errors.OutpostError) as refused:
+                    call()
+                assert refused.value.status_code == 404
+
+    await in_thread(work)
+
+
+async def test_it_can_be_waited_for_too(server: Server) -> None:
+    async with sdk(server) as outpost:
+        assert (await outpost.tenants.upsert_async(tenant_id="acme")).id == "acme"
+        assert await outpost.destinations.list_async(tenant_id="acme") == []
+
+
+def test_every_method_is_called_here() -> None:
+    called = set(re.findall(r"\boutpost\.([a-z_.]+)\(", Path(__file__).read_text(encoding="utf-8")))
+    assert methods() <= called
+
+
+def methods() -> set[str]:
+    """Every method of the SDK that waits for its answer, but for those of Hookdeck's own service."""
+    outpost = Outpost(api_key=KEY)
+    nouns = {f"{name}.": getattr(outpost, name) for name in set(Outpost._sub_sdk_map) - MANAGED} | {"": outpost}
+    found = {noun + name for noun, api in nouns.items() for name, _ in inspect.getmembers(api, inspect.ismethod)}
+    return {name for name in found if not re.search(r"(^|\.)(_|do_request|dynamic_import)|_async$", name)}
 
 
 def listed(page: Any) -> list[Any]:
