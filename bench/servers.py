@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -26,6 +28,8 @@ _START = 30.0
 _STOP = 30.0
 _PAGE = 1000
 _LOG_TAIL = 4000
+_PORTS = range(20_000, 32_000)
+"""Below the ports that Linux gives to outgoing connections, so that a server finds its port free after a restart."""
 _ATTEMPTS = re.compile(rb"^waypost_attempts_total\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -231,10 +235,13 @@ class CeilingServer:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 on which nobody listens at the moment."""
+    for port in random.sample(_PORTS, k=len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ServerFailed("no port is free")
 
 
 def _clean_environment() -> dict[str, str]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from bench.servers import free_port
 
 from tests.net.receivers import Receiver, receiver
-from tests.servers.harness import HOST, free_port, listens, program, start
+from tests.servers.harness import HOST, listens, program, start
 from waypost.net.http import HttpClient, HttpRequest
 
 from .files import ALERTMANAGER

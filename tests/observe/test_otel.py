@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from bench.servers import free_port
 from msgspec import structs
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from structlog.testing import capture_logs
@@ -24,7 +25,6 @@ from tests.destinations.test_webhook import connected, message
 from tests.flow.house import FAST, House, Receivers
 from tests.net.receivers import receiver
 from tests.observe.collector import Collector, collecting, plain, value
-from tests.servers.harness import free_port
 from tests.servers.rotel import rotel
 from tests.store.builders import event
 from tests.store.conftest import sqlite_store

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+from bench.servers import free_port
 
 from waypost.core.errors import DeliveryError
 from waypost.net.http import HttpClient, HttpRequest, HttpResponse
 
 KEY = "an-admin-key-for-tests"
 _STARTED_WITHIN = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from bench.servers import free_port
 
-from tests.servers.harness import HOST, Server, free_port, listens, missing, start
+from tests.servers.harness import HOST, Server, listens, missing, start
 
 BUCKET = "waypost-events"
 

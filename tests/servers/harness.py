@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -24,8 +23,6 @@ import pytest
 HOST = "127.0.0.1"
 Ready = Callable[[], bool]
 
-_PORTS = range(20_000, 32_000)
-"""Below the ports that Linux gives to outgoing connections, so that a server finds its port free after a restart."""
 _BETWEEN_LOOKS = 0.05
 _SECONDS_TO_STOP = 10.0
 _SHOWN_OF_A_LOG = 4_000
@@ -43,17 +40,6 @@ def program(name: str, *, package: str | None = None) -> str:
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
     found = shutil.which(name, path=path)
     return found if found is not None else missing(f"{name} (Debian package {package or name})")
-
-
-def free_port() -> int:
-    """A port on which nobody listens at the moment."""
-    for port in random.sample(_PORTS, k=len(_PORTS)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
-    raise RuntimeError("no port is free")
 
 
 def listens(port: int) -> bool:

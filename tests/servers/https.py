@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 import uvicorn
+from bench.servers import free_port
 
 from tests.servers.authority import Authority
-from tests.servers.harness import HOST, free_port
+from tests.servers.harness import HOST
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.servers import free_port
 
 from tests.servers.authority import Authority
-from tests.servers.harness import HOST, Server, cache_directory, free_port, listens, missing, program, start
+from tests.servers.harness import HOST, Server, cache_directory, listens, missing, program, start
 
 VERSION = "4.1.0"
 USER, PASSWORD = "waypost", "a-kafka-Secret-7"

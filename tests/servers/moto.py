@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from bench.servers import free_port
 from msgspec import Struct
 
 from tests.servers import harness
@@ -160,7 +161,7 @@ def unique(what: str) -> str:
 def moto() -> Iterator[Moto]:
     if find_spec("moto") is None or find_spec("flask") is None:
         harness.missing("moto (PyPI moto[s3,sqs,sns,events,kinesis,sts,iam], flask, flask-cors)")
-    port = harness.free_port()
+    port = free_port()
     argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", harness.HOST, "-p", str(port)]
     with (
         harness.start("moto", argv, port=port, ready=lambda: harness.listens(port)) as server,

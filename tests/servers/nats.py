@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from bench.servers import free_port
 
 from tests.servers.authority import Authority
-from tests.servers.harness import HOST, Server, free_port, listens, program, start
+from tests.servers.harness import HOST, Server, listens, program, start
 
 USER, PASSWORD = "waypost", "a-nats-Secret-7"
 LIMITED = "limited"

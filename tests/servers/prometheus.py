@@ -12,8 +12,9 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
 
 import pytest
+from bench.servers import free_port
 
-from tests.servers.harness import Server, free_port, program, start
+from tests.servers.harness import Server, program, start
 
 RULES = Path(__file__).parents[2] / "monitoring" / "prometheus" / "waypost.rules.yml"
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx
 import pytest
+from bench.servers import free_port
 from msgspec import Struct
 
-from tests.servers.harness import HOST, Server, cache_directory, free_port, listens, missing, program, start
+from tests.servers.harness import HOST, Server, cache_directory, listens, missing, program, start
 
 PROJECT = "project"
 _SDKS = ("/usr/lib/google-cloud-sdk", "/opt/google-cloud-sdk", "/usr/local/google-cloud-sdk")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.servers import free_port
 
 from tests.servers.authority import Authority
-from tests.servers.harness import HOST, Server, free_port, listens, missing, start
+from tests.servers.harness import HOST, Server, listens, missing, start
 
 USER, PASSWORD = "waypost", "a-rabbit-Secret-7"
 LIMITED = "limited"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bench.servers import free_port
 
 from tests.servers.authority import Authority
-from tests.servers.harness import HOST, Server, free_port, listens, program, start
+from tests.servers.harness import HOST, Server, listens, program, start
 
 PASSWORD = "a-redis-Secret-7"
 WRITER = "writer"

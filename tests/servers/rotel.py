@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.servers.harness import HOST, Server, free_port, listens, missing, start
+from bench.servers import free_port
+
+from tests.servers.harness import HOST, Server, listens, missing, start
 
 
 def rotel(to: str) -> AbstractContextManager[Server]:
