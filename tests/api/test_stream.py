@@ -205,8 +205,48 @@ class TestMessages:
         assert message.data["id"] == event.id
 
     @pytest.mark.parametrize(
+        "query",
+        [
+            "event_id=evt_1",
+            "code=5xx&code=404",
+            "code=200",
+            "status_code[gte]=300",
+            "latency_ms[gte]=50",
+            "latency_ms[lt]=50&status=failed",
+            "destination_type=letterbox",
+            "destination_type=nats",
+            "manual=true",
+            "topic=order.created&status=success",
+        ],
+    )
+    async def test_are_narrowed_as_the_list_of_attempts_is(self, world: World, query: str) -> None:
+        to = await world.destination()
+        first = await publish(world)
+        for number, (code, latency) in enumerate([("200", 10), ("503", 80), ("404", 20), ("timeout", 900)]):
+            event = await publish(world, id=f"evt_{number}", topic=("order.created", "other")[number % 2])
+            await attempt(world, event, to, ok=code == "200", code=code, latency=latency * 1_000)
+        listed = (await world.admin.get(f"/attempts?dir=asc&{query}")).json()["models"]
+        async with Stream(world.app, ADMIN_KEY, f"kind=attempt&last_id={first.seq}&{query}") as stream:
+            last = await publish(world, "zeta")
+            async with Stream(world.app, world.access.mint("zeta"), "kind=event", last_event_id=str(first.seq)) as end:
+                await end.until_it_holds(last.id.encode())
+            heard = await stream.messages(len(listed))
+        assert sorted(message.data["id"] for message in heard) == sorted(model["id"] for model in listed)
+
+    @pytest.mark.parametrize("query", ["q=lovelace", "data[customer]=42", "metadata[source]=shop", "q=nobody"])
+    async def test_are_narrowed_as_the_list_of_events_is(self, world: World, query: str) -> None:
+        first = await publish(world)
+        await publish(world, data=b'{"name": "Ada Lovelace", "customer": 42}')
+        await publish(world, data=b'{"customer": 43}', metadata={"source": "shop"})
+        listed = (await world.admin.get(f"/events?{query}")).json()["models"]
+        async with Stream(world.app, ADMIN_KEY, f"last_id={first.seq}&{query}") as stream:
+            heard = await stream.messages(len(listed))
+        assert [message.data["id"] for message in heard] == [model["id"] for model in listed]
+
+    @pytest.mark.parametrize(
         ("query", "refusal"),
         [
+            ("code=5xx&time[gte]=2024-01-01", (422, "validation error", {"query.time[gte]": "is not known"})),
             ("kind=alert", (422, "validation error", {"query.kind": "must be 'event' or 'attempt'"})),
             ("status=odd", (422, "validation error", {"query.status": "must be 'success' or 'failed'"})),
             ("last_id=evt_1", (400, "last_id must be the id of a message of this stream", None)),

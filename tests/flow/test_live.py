@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 
 from tests.store.builders import OPERATOR
 from waypost.core.errors import TooMany, Unavailable
-from waypost.core.model import Destination
+from waypost.core.model import SECOND, Destination
 from waypost.core.retry import RetryPolicy
+from waypost.core.search import Search, at_place, phrases
 from waypost.flow.deliver import Bounds as DeliverBounds
-from waypost.flow.live import Bounds, Gap, Listener, Live, Wanted
+from waypost.flow.live import Bounds, Gap, Listener, Live
+from waypost.flow.wanted import Wanted
 from waypost.store.alerting import Entry
-from waypost.store.base import StoredAttempt, StoredEvent
+from waypost.store.base import AttemptQuery, StoredAttempt, StoredEvent
+from waypost.store.paging import Range
 from waypost.store.tail import Told
 
 from .house import House, Receivers
@@ -139,10 +142,23 @@ class TestListening:
             (Wanted(tenant_ids=("zeta", "nobody")), {"z"}),
             (Wanted(attempts=False), {"a", "z", "o"}),
             (Wanted(events=False), {"a>good", "a>bad"}),
-            (Wanted(topics=("order.created",)), {"a", "a>good", "a>bad", "z"}),
+            (Wanted(of_attempts=AttemptQuery(topics=("order.created",))), {"a", "a>good", "a>bad", "z"}),
             (Wanted(destination_ids=("bad",)), {"a", "a>bad"}),
-            (Wanted(ok=False), {"a>bad"}),
-            (Wanted(ok=True, tenant_ids=("acme",)), {"a>good"}),
+            (Wanted(of_attempts=AttemptQuery(ok=False)), {"a>bad"}),
+            (Wanted(of_attempts=AttemptQuery(ok=True), tenant_ids=("acme",)), {"a>good"}),
+            (Wanted(of_attempts=AttemptQuery(event_ids=("a", "o"))), {"a", "a>good", "a>bad", "o"}),
+            (Wanted(of_attempts=AttemptQuery(codes=("5xx", "404"))), {"a>bad"}),
+            (Wanted(of_attempts=AttemptQuery(codes=("ack",))), {"a>good"}),
+            (Wanted(of_attempts=AttemptQuery(status_code=Range(gt=500, lte=503))), {"a>bad"}),
+            (Wanted(of_attempts=AttemptQuery(status_code=Range(lt=503))), set()),
+            (Wanted(of_attempts=AttemptQuery(latency=Range(lt=60 * SECOND))), {"a>good", "a>bad"}),
+            (Wanted(of_attempts=AttemptQuery(latency=Range(gte=60 * SECOND))), set()),
+            (Wanted(of_attempts=AttemptQuery(manual=False)), {"a>good", "a>bad"}),
+            (Wanted(of_attempts=AttemptQuery(manual=True)), set()),
+            (Wanted(of_attempts=AttemptQuery(destination_types=("webhook",))), {"a>good", "a>bad"}),
+            (Wanted(of_attempts=AttemptQuery(destination_types=("nats",))), set()),
+            (Wanted(search=Search(phrases=phrases("ada"))), {"a", "a>good", "a>bad"}),
+            (Wanted(search=Search(facts=(at_place("data", "id", ("42",)),)), events=False), {"a>good", "a>bad"}),
         ],
     )
     async def test_as_the_filter_says_now_and_when_coming_back(
@@ -155,7 +171,7 @@ class TestListening:
         now, later = Ear(house, wanted), Ear(house, wanted)
         later.last = start.seq
         await now.connected()
-        await house.publish("acme", id="a")
+        await house.publish("acme", id="a", data=b'{"id": 42, "name": "Ada"}')
         await house.publish("zeta", id="z")
         await house.publish("acme", id="o", topic="other")
         await recorded(house, 2)

@@ -40,14 +40,19 @@ _INCLUDE = doc.array(
     "`request_data`, `destination`; to an API key also `causes`, the exceptions behind a failure.",
     _INCLUDES,
 )
-_NARROWING = [
-    doc.array("event_id", "Only attempts to deliver these events."),
+OUTCOMES = (
     doc.text("status", "Only attempts that came out so.", enum=list(STATUSES)),
-    doc.array("topic", "Only attempts to deliver events of these topics."),
     doc.array("code", "Only attempts with one of these codes, or classes of them: `404`, `4xx`, `timeout`."),
     doc.bounds("status_code", "Only attempts whose code is a number within these bounds:"),
     doc.bounds("latency_ms", "Only attempts that took so long:"),
     doc.text("manual", "Only attempts that somebody asked for, or only the others.", enum=["true", "false"]),
+)
+"""What narrows attempts by how they came out."""
+TYPE = doc.array("destination_type", "Only attempts to reach destinations of these types.")
+_NARROWING = [
+    doc.array("event_id", "Only attempts to deliver these events."),
+    doc.array("topic", "Only attempts to deliver events of these topics."),
+    *OUTCOMES,
     doc.TIME,
     _INCLUDE,
     *doc.paging("time", pages.ATTEMPTS.default_limit, pages.ATTEMPTS.largest_limit),
@@ -64,17 +69,14 @@ _NARROWING = [
         doc.ANYONE,
         doc.array("tenant_id", "Only attempts for these tenants. Ignored with a token."),
         doc.array("destination_id", "Only attempts to reach these destinations."),
-        doc.array("destination_type", "Only attempts to reach destinations of these types."),
+        TYPE,
         *_NARROWING,
     ),
 )
 async def list_attempts(caller: Caller, query: QueryOf, backend: BackendOf) -> Response:
     """Attempts, newest first. A tenant's token sees its own; an API key sees all tenants'."""
     conditions = structs.replace(
-        _conditions(query),
-        tenant_ids=tenants_in_view(caller, query),
-        destination_ids=query.many("destination_id"),
-        destination_types=query.many("destination_type"),
+        conditions_of(query), tenant_ids=tenants_in_view(caller, query), destination_ids=query.many("destination_id")
     )
     return await _page(conditions, _include(query, view_of(caller)), query, backend)
 
@@ -126,7 +128,7 @@ async def list_destination_attempts(
 ) -> Response:
     """The attempts to reach one destination, newest first."""
     await backend.manager.destination(scope.tenant_id, destination_id)
-    conditions = structs.replace(_conditions(query), tenant_ids=(scope.tenant_id,), destination_ids=(destination_id,))
+    conditions = structs.replace(conditions_of(query), tenant_ids=(scope.tenant_id,), destination_ids=(destination_id,))
     return await _page(conditions, _include(query, _asking(scope)), query, backend)
 
 
@@ -163,11 +165,13 @@ async def get_destination_attempt_curl(
     return _curl(await _one(attempt_id, conditions, backend))
 
 
-def _conditions(query: Query) -> AttemptQuery:
+def conditions_of(query: Query) -> AttemptQuery:
+    """What a request says of attempts, but for tenants and destinations."""
     status = query.choice("status", STATUSES)
     return AttemptQuery(
         event_ids=query.many("event_id"),
         topics=query.many("topic"),
+        destination_types=query.many("destination_type"),
         codes=query.many("code"),
         status_code=query.bounds("status_code"),
         latency=_microseconds(query.bounds("latency_ms")),

@@ -26,17 +26,7 @@ EventId = Annotated[str, Path(description="The event's id.", examples=["evt_01h2
 
 router = APIRouter(prefix="/events", tags=["Events"])
 
-CONDITIONS = (
-    doc.array("id", "Only these events."),
-    doc.array("tenant_id", "Only events of these tenants. Ignored with a token."),
-    doc.array("destination_id", "Only events that were routed to one of these destinations."),
-    doc.array("topic", "Only events of these topics."),
-    doc.array(
-        "status",
-        "Only events with a delivery in this status (to one of `destination_id`, when given). `skipped`: that a "
-        "destination did not get; `disabled`: that are kept for a destination that was disabled.",
-        tuple(Status),
-    ),
+CONTENTS = (
     doc.places("metadata", "Only events whose metadata have this value: `metadata[source]=shop`."),
     doc.places(
         "data",
@@ -48,13 +38,26 @@ CONDITIONS = (
         'Only events whose payload has all of these words: `refund`, `"new york"` for a phrase, `refund*` for '
         "the beginning of a word.",
     ),
+)
+"""What is answered by a search."""
+SEARCHED = tuple(str(parameter["name"]) for parameter in CONTENTS)
+CONDITIONS = (
+    doc.array("id", "Only these events."),
+    doc.array("tenant_id", "Only events of these tenants. Ignored with a token."),
+    doc.array("destination_id", "Only events that were routed to one of these destinations."),
+    doc.array("topic", "Only events of these topics."),
+    doc.array(
+        "status",
+        "Only events with a delivery in this status (to one of `destination_id`, when given). `skipped`: that a "
+        "destination did not get; `disabled`: that are kept for a destination that was disabled.",
+        tuple(Status),
+    ),
+    *CONTENTS,
     doc.array("skipped_by", "Only events that one of these destinations did not get."),
     doc.array("skip_reason", "Only events that a destination (of `skipped_by`) did not get for this.", REASONS),
     doc.TIME,
 )
 """What narrows a list of events, and what is sent again by a replay."""
-SEARCHED = ("q", "metadata", "data")
-"""Those of them that are answered by a search."""
 
 
 @router.get(
@@ -107,11 +110,12 @@ def conditions(query: Query, tenant_ids: tuple[str, ...]) -> EventQuery:
         skipped_by=query.many("skipped_by"),
         skip_reasons=query.choices("skip_reason", REASONS),
         time=query.time("time"),
-        search=_search(query),
+        search=search_of(query),
     )
 
 
-def _search(query: Query) -> Search | None:
+def search_of(query: Query) -> Search | None:
+    """What CONTENTS say. Raises BadRequest or Invalid."""
     text, places = query.one("q"), [(root, query.places(root)) for root in ("metadata", "data")]
     facts = [search.at_place(root, place, values) for root, found in places for place, values in found.items()]
     if text is None and not facts:

@@ -140,7 +140,14 @@ def instant(key: str, text: str) -> Micros:
 
 
 async def _query(request: Request) -> Query:
-    return Query(request.query_params.multi_items())
+    """Raises Invalid for parameters that the route's description does not have: they would narrow nothing."""
+    pairs = request.query_params.multi_items()
+    described = (request.scope["route"].openapi_extra or {}).get("parameters", ())
+    known = {parameter["name"].partition("[")[0] for parameter in described}
+    strangers = {f"query.{name}": "is not known" for name, _ in pairs if name.partition("[")[0] not in known}
+    if strangers:
+        raise Invalid(strangers)
+    return Query(pairs)
 
 
 QueryOf = Annotated[Query, Depends(_query)]

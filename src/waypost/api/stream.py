@@ -15,13 +15,15 @@ from starlette.types import Receive, Scope, Send
 
 from waypost.api import describe as doc
 from waypost.api import render
-from waypost.api.attempts import STATUSES
+from waypost.api.attempts import OUTCOMES, TYPE, conditions_of
 from waypost.api.auth import BackendOf, Caller
 from waypost.api.backend import Backend
+from waypost.api.events import CONTENTS, search_of
 from waypost.api.query import Query, QueryOf
 from waypost.api.view import tenants_in_view, view_of
 from waypost.core.errors import BadRequest, Unauthorized, Unavailable
-from waypost.flow.live import Gap, Listener, Message, Wanted
+from waypost.flow.live import Gap, Listener, Message
+from waypost.flow.wanted import Wanted
 from waypost.store.base import StoredAttempt
 from waypost.store.replays import Ask
 from waypost.store.tail import Told
@@ -67,13 +69,19 @@ router = APIRouter(tags=["Live"])
         doc.array("tenant_id", "Only what concerns these tenants. Ignored with a token."),
         doc.array("destination_id", "Only events routed to one of these destinations, and attempts to reach them."),
         doc.array("topic", "Only events of these topics, and attempts to deliver them."),
-        doc.text("status", "Only attempts that came out so; no events.", enum=list(STATUSES)),
+        doc.array("event_id", "Only these events, and attempts to deliver them."),
+        *CONTENTS,
+        TYPE,
+        *OUTCOMES,
         doc.INCLUDE,
         doc.text("last_id", "Go on after the message of this `id`. A header `Last-Event-ID` comes before it."),
     ),
 )
 async def stream(caller: Caller, query: QueryOf, request: Request, backend: BackendOf) -> Response:
     """Server-sent events. The `data` of a message is an item of the list of events, or of that of attempts.
+
+    The parameters narrow as they do in these lists. What only attempts have (a destination's type, status, code, ...)
+    leaves no events; `metadata`, `data` and `q` look at the event of an attempt.
 
     Events show their payload only with `include=event.data`. A client that comes back with the last `id` it has seen
     is told what it missed, in the order in which that happened; one that does not keep up gets a `gap` that says how
@@ -91,14 +99,14 @@ async def stream(caller: Caller, query: QueryOf, request: Request, backend: Back
 
 
 def _wanted(query: Query, tenant_ids: tuple[str, ...]) -> Wanted:
-    kinds, status = query.choices("kind", KINDS) or KINDS, query.choice("status", STATUSES)
+    kinds = query.choices("kind", KINDS) or KINDS
     return Wanted(
         events="event" in kinds,
         attempts="attempt" in kinds,
         tenant_ids=tenant_ids,
         destination_ids=query.many("destination_id"),
-        topics=query.many("topic"),
-        ok=None if status is None else status == "success",
+        search=search_of(query),
+        of_attempts=conditions_of(query),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from itertools import chain, islice
 from typing import Self
 
@@ -18,6 +18,7 @@ from waypost.core import ids
 from waypost.core.errors import TooMany, Unavailable
 from waypost.core.model import SECOND, Destination, Micros
 from waypost.flow import clock
+from waypost.flow.wanted import Wanted
 from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.base import Publication, Result, Store, StoredEvent
 from waypost.store.tail import Item, Number, Told
@@ -34,45 +35,6 @@ _TOLD_BY_THEN: Micros = 600 * SECOND
 """Whatever has a number as old as this has been told, or never will be."""
 _OVERLAP: Micros = SECOND
 """In the record, the order in which attempts were told is known to this precision only."""
-
-
-class Wanted(Struct, frozen=True, kw_only=True):
-    """What a listener wants to hear of, in the words of the lists; an empty tuple means "any".
-
-    `ok` is about attempts: with it there are no events.
-    """
-
-    events: bool = True
-    attempts: bool = True
-    tenant_ids: tuple[str, ...] = ()
-    destination_ids: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
-    ok: bool | None = None
-
-    def takes_event(self, tenant_id: str, topic: str, destination_ids: Iterable[str]) -> bool:
-        return (
-            self.events
-            and self.ok is None
-            and self._covers(tenant_id, topic)
-            and (not self.destination_ids or not set(self.destination_ids).isdisjoint(destination_ids))
-        )
-
-    def takes_attempt(self, tenant_id: str, topic: str, destination_id: str, *, ok: bool) -> bool:
-        return (
-            self.attempts
-            and self.ok in {None, ok}
-            and self._covers(tenant_id, topic)
-            and (not self.destination_ids or destination_id in self.destination_ids)
-        )
-
-    def takes(self, item: Item) -> bool:
-        event = item.event
-        if isinstance(item, StoredEvent):
-            return self.takes_event(event.tenant_id, event.topic, item.matched_destination_ids)
-        return self.takes_attempt(event.tenant_id, event.topic, item.destination.id, ok=item.attempt.ok)
-
-    def _covers(self, tenant_id: str, topic: str) -> bool:
-        return (not self.tenant_ids or tenant_id in self.tenant_ids) and (not self.topics or topic in self.topics)
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -224,7 +186,7 @@ class Listener:
             self._something.clear()
             if self._queue:
                 numbers = [self._queue.popleft() for _ in range(min(len(self._queue), _READ_AT_ONCE))]
-                yield [*await self._read(numbers)]
+                yield [told for told in await self._read(numbers) if self.wanted.takes_all_of(told.item)]
             elif self._missed:
                 missed, self._missed = self._missed, 0
                 self._live.metrics.stream_missed(missed)

@@ -32,6 +32,14 @@ class Range(Struct, frozen=True, kw_only=True):
     gt: int | None = None
     lt: int | None = None
 
+    def holds(self, number: int) -> bool:
+        return (
+            (self.gte is None or number >= self.gte)
+            and (self.lte is None or number <= self.lte)
+            and (self.gt is None or number > self.gt)
+            and (self.lt is None or number < self.lt)
+        )
+
 
 class TimeRange(Range, frozen=True):
     """Bounds on an instant."""
