@@ -213,3 +213,9 @@ async def test_the_renderer_is_served_once_per_version(world: World) -> None:
 def test_the_renderers_licence_lies_beside_it() -> None:
     licence = resources.files("waypost.api").joinpath("assets", "rapidoc-min.LICENSE.txt").read_text()
     assert licence.startswith("MIT License")
+
+
+def test_whatever_has_query_parameters_may_refuse_one(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
+            assert "422" in operation["responses"], name

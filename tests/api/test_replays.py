@@ -111,7 +111,8 @@ async def test_a_replay_from_its_beginning_to_its_end(world: World) -> None:
         ("replay.create", made["initiated_by"]),
         ("replay.end", made["initiated_by"]),
     ]
-    assert audited[0]["detail"] == {"events": {"topic": "order.created"}, "destination_id": None, "selected": 3}
+    asked = {"events": {"topic": "order.created"}, "destination_id": None, "missed": False}
+    assert audited[0]["detail"] == asked | {"selected": 3}
     assert audited[1]["detail"] == {"status": "completed", "total": 3, "delivered": 2, "failed": 1, "skipped": {}}
 
 
@@ -298,7 +299,8 @@ async def test_a_tenant_sends_so_many_events_again_within_an_hour(strict: World)
     assert (await strict.acme.post("/replays", json=bulk | {"dry_run": True})).json()["remaining_this_hour"] == 3
     for event_id in ("e1", "e2", "e3"):
         assert (await strict.acme.post("/retry", json=single | {"event_id": event_id})).status_code == 202
-    refused = await strict.acme.post("/retry", json=single)
+    await strict.event(await strict.manager.destination("acme", "one"), id="e9")
+    refused = await strict.acme.post("/retry", json=single | {"event_id": "e9"})
     assert error(refused)[:2] == (429, "at most 4 events may be sent again within an hour; 0 are left")
     assert refused.headers["retry-after"]
     assert (await strict.admin.post("/replays", json=bulk)).status_code == 202
@@ -308,8 +310,9 @@ async def test_a_tenant_sends_so_many_events_again_within_an_hour(strict: World)
 async def test_a_replay_has_so_many_events(strict: World) -> None:
     await filled(strict, 6)
     body = {"events": {"topic": "order.created"}}
-    for caller, most in ((strict.acme, 4), (strict.admin, 5)):
-        fault = f"events selects more than {most} events, which is the limit; narrow it"
+    hourly, one = "all that a tenant may send again within an hour", "all that one replay may have"
+    for caller, most, limit in ((strict.acme, 4, hourly), (strict.admin, 5, one)):
+        fault = f"events selects more than {most} events, which is {limit}; narrow it"
         assert error(await caller.post("/replays", json=body)) == (422, "validation error", [fault])
         assert error(await caller.post("/replays", json=body | {"dry_run": True}))[2] == [fault]
 

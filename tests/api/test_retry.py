@@ -25,9 +25,21 @@ async def test_the_operator_may_say_whose_event_it_is(world: World) -> None:
     await world.event(ours, id="same")
     await world.event(theirs, tenant_id="zeta", id="same")
     await world.admin.post("/retry", json={"event_id": "same", "destination_id": "one", "tenant_id": "acme"})
-    await world.admin.post("/retry", json={"event_id": "same", "destination_id": "one"})
+    await world.admin.post("/retry", json={"event_id": "same", "destination_id": "one", "tenant_id": "zeta"})
     await world.acme.post("/retry", json={"event_id": "same", "destination_id": "one", "tenant_id": "zeta"})
     assert world.rung == [ours.no, theirs.no, ours.no]
+
+
+async def test_of_ids_that_several_tenants_have_only_one_can_be_meant(world: World) -> None:
+    ours, theirs = await world.destination(id="one"), await world.destination("zeta", id="one")
+    only = await world.destination(id="only")
+    await world.event(ours, only, id="same")
+    await world.event(theirs, tenant_id="zeta", id="same")
+    refused = await world.admin.post("/retry", json={"event_id": "same", "destination_id": "one"})
+    sentence = "several tenants have an event and a destination of these ids: say tenant_id"
+    assert error(refused) == (400, sentence, None)
+    answer = await world.admin.post("/retry", json={"event_id": "same", "destination_id": "only"})
+    assert (answer.status_code, world.rung) == (202, [only.no])
 
 
 async def test_a_disabled_destination_is_not_retried(world: World) -> None:

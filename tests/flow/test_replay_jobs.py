@@ -193,6 +193,14 @@ class TestWhatIsSent:
         nothing = await works.ended(await works.create(destination_id="later", missed=True, query=only_missed))
         assert (nothing.selected, nothing.total) == (7, 0)
 
+    async def test_with_a_status_that_what_was_missed_has_not_it_is_not_sent(self, works: Works) -> None:
+        await works.house.add("des_1")
+        await works.delivered(2)
+        later = await works.house.add("later")
+        failed = {"statuses": (Status.EXHAUSTED,)}
+        nothing = await works.ended(await works.create(destination_id="later", missed=True, query=failed))
+        assert (nothing.selected, nothing.total, arrivals(works, later)) == (0, 0, [])
+
     async def test_what_cannot_be_sent_is_left_out_with_its_reason(self, works: Works) -> None:
         gone, off, picky = [await works.house.add(name) for name in ("gone", "off", "picky")]
         await works.delivered(2)
@@ -342,7 +350,8 @@ class TestLimits:
         await works.delivered(8)
         with pytest.raises(Invalid) as refused:
             await works.create()
-        assert refused.value.data == ["events selects more than 7 events, which is the limit; narrow it"]
+        fault = "events selects more than 7 events, which is all that one replay may have; narrow it"
+        assert refused.value.data == [fault]
 
     async def test_a_tenant_has_so_many_events_in_an_hour(self, works: Works) -> None:
         await works.house.add()

@@ -10,6 +10,7 @@ from msgspec import structs
 from waypost.core.errors import Invalid, TooMany
 from waypost.core.model import SECOND, Actor, Attempt, Delivery, DeliveryState, Destination, Event
 from waypost.core.replaying import Limits, Standing, Wanted
+from waypost.core.retention import Kept
 from waypost.core.status import Status
 from waypost.store.alerting import Entry, EntryQuery
 from waypost.store.base import (
@@ -282,22 +283,34 @@ class TestLimits:
 
     async def test_a_tenant_has_its_hour(self, store: Store) -> None:
         to = await destination(store)
-        of = await delivered(store, to)
+        of, other, third = [await delivered(store, to) for _ in range(3)]
         limits = Limits(per_hour=5)
         start = NOW // HOUR * HOUR
         request = RetryRequest(event_seq=of.seq, destination_no=to.no, now=start + HOUR - 90 * SECOND)
+        another = structs.replace(request, event_seq=other.seq)
         await store.retry(request, retry_entry(), limits)
         await added(store, replay(selected=4, created_at=request.now), limits)
         assert await store.replays.left("acme", 5, now=request.now) == 0
         with pytest.raises(TooMany) as refused:
-            await store.retry(request, retry_entry(), limits)
+            await store.retry(another, retry_entry(), limits)
         assert refused.value.retry_after == 90
         assert refused.value.data == {"limit": 5, "remaining": 0, "resets_at": "2027-01-15T09:00:00Z"}
         with pytest.raises(TooMany):
             await added(store, replay(created_at=request.now), limits)
-        await store.retry(structs.replace(request, now=start + HOUR), retry_entry(), limits)
+        await store.retry(structs.replace(another, event_seq=third.seq, now=start + HOUR), retry_entry(), limits)
         assert await store.replays.left("acme", 5, now=start + HOUR) == 4
         assert await store.replays.left("zeta", 5, now=start + HOUR) == 5
+
+    async def test_what_is_asked_for_already_is_not_charged_again(self, store: Store) -> None:
+        to = await destination(store)
+        of, limits = await delivered(store, to), Limits(per_hour=5, per_event=2)
+        request = RetryRequest(event_seq=of.seq, destination_no=to.no, now=NOW)
+        for _ in range(3):
+            await store.retry(request, retry_entry(), limits)
+        assert await store.replays.left("acme", 5, now=NOW) == 4
+        audited = await store.alerting.audit_log(EntryQuery(), Page(limit=9))
+        joined = [entry.detail.get("already_asked_for", False) for entry in audited.items]
+        assert joined == [True, True, False]
 
     async def test_so_many_of_a_tenants_run_at_one_time(self, store: Store) -> None:
         limits = Limits(per_hour=None, running=2)
@@ -318,13 +331,13 @@ class TestInitiators:
         first = (await store.attempts(AttemptQuery(), ALL)).items[0].attempt
         await store.retry(RetryRequest(event_seq=of.seq, destination_no=to.no, now=NOW), retry_entry(CUSTOMER))
         log = await store.alerting.audit_log(EntryQuery(actions=("event.retry",)), ALL)
-        seqs = [each.seq for each in log.items]
-        assert await store.replays.outcomes(seqs) == {}
+        assert [each.detail for each in log.items] == [{}]
         await due(store, to)
         second = await attempted(store, of, to, attempt=2, manual=True, ok=False)
         assert await store.replays.asks([first, second]) == {second.seq: ("tenant:acme", None)}
-        assert await store.replays.outcomes(seqs) == {seqs[0]: (second.seq, False, "500")}
-        assert await store.replays.outcomes([]) == {}
+        await store.retention.expire(Kept.ATTEMPTS, [second.seq], now=NOW, budget=1.0)
+        log = await store.alerting.audit_log(EntryQuery(actions=("event.retry",)), ALL)
+        assert [each.detail for each in log.items] == [{"attempt": {"seq": second.seq, "ok": False, "code": "500"}}]
 
     async def test_an_attempt_that_a_crash_cut_off_is_made_again_by_hand(self, store: Store) -> None:
         to = await destination(store)

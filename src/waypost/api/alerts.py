@@ -132,6 +132,5 @@ async def list_audit_log(caller: Caller, query: QueryOf, backend: BackendOf) -> 
         time=query.time("time"),
     )
     part = await backend.store.alerting.audit_log(conditions, page)
-    outcomes = await backend.store.replays.outcomes([item.seq for item in part.items])
-    models = [render.entry(item, view_of(caller), outcomes.get(item.seq)) for item in part.items]
+    models = [render.entry(item, view_of(caller)) for item in part.items]
     return answer(pages.AUDIT.render(page, part, models))

@@ -26,7 +26,7 @@ _ALL = doc.returns_list("Destination", "The destinations.")
     "",
     operation_id="listTenantDestinations",
     summary="List destinations",
-    responses={200: _ALL, **doc.errors(403, 404)},
+    responses={200: _ALL, **doc.errors(403, 404, 422)},
     openapi_extra=doc.operation(
         doc.ANYONE,
         doc.array("type", "Only destinations of these types."),

@@ -14,7 +14,6 @@ from waypost.core.model import Actor
 from waypost.flow import thresholds
 from waypost.flow.notices import ALERT_PREFIX, Writer, shown
 from waypost.store.alerting import Alert, ChannelState, Entry
-from waypost.store.replays import RetryOutcome
 
 ENTRY_PREFIX = "aud"
 
@@ -94,8 +93,8 @@ def actor(value: Actor, view: str | None) -> dict[str, Any]:
     return {"type": value.kind, "name": value.name, "ip": value.ip if shows_ip else None}
 
 
-def entry(value: Entry, view: str | None, outcome: RetryOutcome | None = None) -> dict[str, Any]:
-    """An entry as the tenant `view` sees it; that of a manual retry with what came of it."""
+def entry(value: Entry, view: str | None) -> dict[str, Any]:
+    """An entry as the tenant `view` sees it."""
     return {
         "id": ids.encode(ENTRY_PREFIX, value.seq),
         "time": times.render(ids.time_of(value.seq)),
@@ -103,13 +102,15 @@ def entry(value: Entry, view: str | None, outcome: RetryOutcome | None = None) -
         "action": value.action,
         "tenant_id": value.tenant_id,
         "subject": value.subject,
-        "detail": value.detail if outcome is None else value.detail | _outcome(outcome),
+        "detail": _detail(value.detail),
     }
 
 
-def _outcome(value: RetryOutcome) -> dict[str, Any]:
-    return {
-        "attempt_id": ids.encode(ATTEMPT_PREFIX, value.attempt_seq),
-        "status": "success" if value.ok else "failed",
-        "code": value.code,
-    }
+def _detail(kept: dict[str, Any]) -> dict[str, Any]:
+    """What an entry tells; of a manual retry also what came of it."""
+    if "attempt" not in kept:
+        return kept
+    told = {name: value for name, value in kept.items() if name != "attempt"}
+    made = kept["attempt"]
+    outcome = {"status": "success" if made["ok"] else "failed", "code": made["code"]}
+    return told | {"attempt_id": ids.encode(ATTEMPT_PREFIX, made["seq"])} | outcome

@@ -8,16 +8,18 @@ import structlog
 
 from waypost.core import topics
 from waypost.core.errors import BadRequest, NotFound
-from waypost.core.model import SYSTEM, Actor, Destination, Micros
+from waypost.core.model import SYSTEM, Actor, Destination, Event, Micros
 from waypost.core.replaying import Limits
 from waypost.flow import clock
 from waypost.store.alerting import Entry
-from waypost.store.base import RetryRequest, Store
+from waypost.store.base import EventQuery, Page, RetryRequest, Store
 
 _log = structlog.get_logger("waypost")
 
 
 _RECOVERED_AT_ONCE = 1_000
+_MOST_NAMESAKES = 1_000
+"""Tenants that may have an event of the same id before not all of them are looked at."""
 
 
 class Replayer:
@@ -47,13 +49,7 @@ class Replayer:
         `tenant_id` bounds what the caller may see; None is everything. Raises NotFound, BadRequest, or for the limits
         Invalid or TooMany.
         """
-        found = await self._store.event(event_id, tenant_id=tenant_id)
-        if found is None:
-            raise NotFound("event not found")
-        event = found.event
-        destination = await self._store.destination(event.tenant_id, destination_id)
-        if destination is None:
-            raise NotFound("destination not found")
+        event, destination = await self._pair(event_id, destination_id, tenant_id)
         if destination.disabled_at is not None:
             raise BadRequest("Destination is disabled")
         if event.expunged_at is not None:
@@ -72,6 +68,20 @@ class Replayer:
         await self._store.retry(request, entry, self._limits.of(by))
         self._ask(destination.no, event.seq)
         _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)
+
+    async def _pair(self, event_id: str, destination_id: str, tenant_id: str | None) -> tuple[Event, Destination]:
+        """The ids belong to one tenant each, and several tenants may have the same. Raises NotFound, BadRequest."""
+        query = EventQuery(ids=(event_id,), tenant_ids=() if tenant_id is None else (tenant_id,))
+        events = [stored.event for stored in (await self._store.events(query, Page(limit=_MOST_NAMESAKES))).items]
+        if not events:
+            raise NotFound("event not found")
+        destinations = [await self._store.destination(event.tenant_id, destination_id) for event in events]
+        pairs = [(event, to) for event, to in zip(events, destinations, strict=True) if to is not None]
+        if not pairs:
+            raise NotFound("destination not found")
+        if len(pairs) > 1:
+            raise BadRequest("several tenants have an event and a destination of these ids: say tenant_id")
+        return pairs[0]
 
     async def recover(self, destination: Destination, since: Micros, *, by: Actor) -> int:
         """Have everything delivered that was kept for a destination while it was disabled; how much that is.

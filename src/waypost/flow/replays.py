@@ -15,6 +15,7 @@ from waypost.core.errors import BadRequest, Conflict, Invalid, NotFound
 from waypost.core.model import Actor, Destination, Event, Micros
 from waypost.core.replaying import Limits, Wanted, plan
 from waypost.core.routing import Route
+from waypost.core.status import Status
 from waypost.flow.directory import Directory
 from waypost.store.alerting import Entry
 from waypost.store.base import Direction, EventQuery, Page, Store, TimeRange
@@ -114,7 +115,8 @@ class Replays:
     async def create(self, wish: Wish, *, by: Actor) -> Replay:
         """Begin a replay. Raises NotFound, BadRequest for a disabled destination, Invalid or TooMany for the limits."""
         replay = await self._drawn_up(wish, by)
-        detail = {"events": replay.asked, "destination_id": replay.destination_id, "selected": replay.selected}
+        detail: dict[str, Any] = {"events": replay.asked, "destination_id": replay.destination_id}
+        detail |= {"missed": wish.missed, "selected": replay.selected}
         entry = _entry("create", replay, detail, by=by)
         added = await self._store.replays.add(replay, entry, limits=self._limits.of(by))
         _log.info("replay_created", tenant_id=replay.tenant_id, replay_id=replay_id(replay), selected=replay.selected)
@@ -147,14 +149,16 @@ class Replays:
 
     async def _drawn_up(self, wish: Wish, by: Actor) -> Replay:
         destination, now = await self._destination(wish), self._now()
+        statuses = wish.query.statuses
+        missed = wish.missed and (not statuses or Status.SKIPPED in statuses)
         wanted = Wanted(
             destination_no=None if destination is None else destination.no,
-            destination_ids=() if wish.missed else wish.query.destination_ids,
-            statuses=wish.query.statuses,
-            missed=wish.missed,
+            destination_ids=() if missed else wish.query.destination_ids,
+            statuses=statuses,
+            missed=missed,
         )
         query = structs.replace(wish.query, accepted=TimeRange(lte=now))
-        if wish.missed:
+        if missed:  # events say nothing of a destination that came later
             query = structs.replace(query, statuses=())
         elif destination is not None:
             query = structs.replace(query, destination_ids=(destination.id,))
@@ -181,10 +185,12 @@ class Replays:
         return found
 
     async def _selected(self, query: EventQuery, limits: Limits) -> int:
-        most = limits.events if limits.per_hour is None else min(limits.events, limits.per_hour)
+        most, limit = limits.events, "all that one replay may have"
+        if limits.per_hour is not None and limits.per_hour < most:
+            most, limit = limits.per_hour, "all that a tenant may send again within an hour"
         count = await self._count(query, most + 1)
         if count > most:
-            raise Invalid([f"events selects more than {most} events, which is the limit; narrow it"])
+            raise Invalid([f"events selects more than {most} events, which is {limit}; narrow it"])
         return count
 
     async def _count(self, query: EventQuery, limit: int) -> int:

@@ -106,14 +106,6 @@ class Ask(NamedTuple):
     replay_seq: int | None
 
 
-class RetryOutcome(NamedTuple):
-    """The attempt that somebody asked for."""
-
-    attempt_seq: int
-    ok: bool
-    code: str
-
-
 class ReplayStore(Protocol):
     """Replays, and who asked for which manual attempt."""
 
@@ -169,8 +161,4 @@ class ReplayStore(Protocol):
 
     async def asks(self, attempts: Sequence[Attempt]) -> Mapping[int, Ask]:
         """Who asked for these attempts, by their numbers in time; the automatic ones are left out."""
-        ...
-
-    async def outcomes(self, entry_seqs: Sequence[int]) -> Mapping[int, RetryOutcome]:
-        """What came of the single retries that these entries of the audit log are about, as far as they were made."""
         ...

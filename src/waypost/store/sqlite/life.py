@@ -10,7 +10,7 @@ from typing import Any
 from waypost.core import ids
 from waypost.core.model import Delivery, Micros
 from waypost.store.base import Accepted, Claim, Publication, Recorded, Result
-from waypost.store.sqlite import rows
+from waypost.store.sqlite import retries, rows
 from waypost.store.sqlite.bulk import in_bulk
 from waypost.store.sqlite.meter import Meter
 from waypost.store.sqlite.watch import Watch
@@ -75,6 +75,8 @@ def record(db: sqlite3.Connection, results: Sequence[Result], watch: Watch, mete
         return [None]
     recorded = watch.observe(db, results)
     in_bulk(db, _INSERT_ATTEMPTS, [rows.attempt_values(result) for result in results])
+    if asked_for := [result.seq for result in results if result.delivery.manual]:
+        retries.made(db, asked_for)
     meter.recorded(db, results)
     return recorded
 

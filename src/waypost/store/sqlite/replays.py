@@ -23,7 +23,6 @@ from waypost.store.replays import (
     Replayed,
     ReplayQuery,
     ReplayState,
-    RetryOutcome,
 )
 from waypost.store.sqlite import finding, retries, rows
 from waypost.store.sqlite.bulk import in_bulk
@@ -181,10 +180,6 @@ class SqliteReplays:
             return {}
         found = await self._db.read(lambda db: retries.initiators(db, manual))
         return {seq: Ask(initiator, replay_seq) for seq, initiator, replay_seq in found}
-
-    async def outcomes(self, entry_seqs: Sequence[int]) -> Mapping[int, RetryOutcome]:
-        found = await self._db.read(lambda db: retries.outcomes(db, entry_seqs))
-        return {entry_seq: RetryOutcome(seq, bool(ok), code) for entry_seq, seq, ok, code in found}
 
 
 def _standings(db: sqlite3.Connection, event_seqs: Sequence[int]) -> dict[int, Standing]:

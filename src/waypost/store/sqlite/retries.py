@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+from msgspec import structs
+
 from waypost.core import times
 from waypost.core.errors import Invalid, TooMany
 from waypost.core.model import SECOND, SYSTEM, Micros
 from waypost.core.replaying import Limits
 from waypost.store.alerting import Entry
 from waypost.store.base import RetryRequest
+from waypost.store.sqlite import rows
 from waypost.store.sqlite.bulk import in_bulk
 from waypost.store.sqlite.watch import Watch
 
@@ -24,6 +27,7 @@ _REMEMBER = """
     LEFT JOIN deliveries d ON d.event_seq = v.event_seq AND d.destination_no = v.destination_no
     WHERE true ON CONFLICT DO NOTHING
 """
+_JOINED = {"already_asked_for": True}
 # A delivery whose attempt is under way keeps its lease; the result of that attempt makes the manual one due.
 _ASK = """
     INSERT INTO deliveries (event_seq, destination_no, state, attempt, retries, manual, due, leased) VALUES {rows}
@@ -35,7 +39,13 @@ _ASK = """
 def retry(
     db: sqlite3.Connection, request: RetryRequest, entry: Entry | None, limits: Limits | None, watch: Watch
 ) -> None:
-    """Ask for one manual attempt within the limits. Raises Invalid or TooMany."""
+    """Ask for one manual attempt within the limits. Raises Invalid or TooMany.
+
+    One that somebody has asked for, and that is not made yet, is this one too: it is not charged again.
+    """
+    if _is_asked_for(db, request):
+        watch.write_down(db, None if entry is None else structs.replace(entry, detail=entry.detail | _JOINED))
+        return
     if limits is not None:
         _check_event(db, request.event_seq, limits.per_event)
         if limits.per_hour is not None and entry is not None and entry.tenant_id is not None:
@@ -62,6 +72,15 @@ def ask(
     pairs = list(pairs)
     in_bulk(db, _REMEMBER, [(*pair, initiator, replay_seq, entry_seq) for pair in pairs])
     in_bulk(db, _ASK, [(*pair, 0, 1, 0, 1, now, 0) for pair in pairs])
+
+
+def _is_asked_for(db: sqlite3.Connection, request: RetryRequest) -> bool:
+    sql = """SELECT EXISTS (
+        SELECT 1 FROM deliveries d CROSS JOIN retries r
+        ON r.event_seq = d.event_seq AND r.destination_no = d.destination_no AND r.attempt >= d.attempt
+        WHERE d.event_seq = ? AND d.destination_no = ? AND d.state = 0 AND d.manual = 1)"""
+    (found,) = db.execute(sql, (request.event_seq, request.destination_no)).fetchone()
+    return bool(found)
 
 
 def _check_event(db: sqlite3.Connection, event_seq: int, most: int) -> None:
@@ -110,9 +129,10 @@ def initiators(db: sqlite3.Connection, attempt_seqs: Sequence[int]) -> list[tupl
     return db.execute(sql, attempt_seqs).fetchall()
 
 
-def outcomes(db: sqlite3.Connection, entry_seqs: Sequence[int]) -> list[tuple[int, int, bool, str]]:
-    """For entries of the audit log about single retries: the attempt, whether it succeeded, its code."""
-    marks = ", ".join("?" * len(entry_seqs))
-    sql = f"""SELECT r.entry_seq, a.seq, a.ok, a.code FROM retries r CROSS JOIN attempts a ON {_MADE}
-              WHERE r.entry_seq IN ({marks})"""
-    return db.execute(sql, entry_seqs).fetchall()
+def made(db: sqlite3.Connection, attempt_seqs: Sequence[int]) -> None:
+    """Put what came of single retries into their entries of the audit log, which outlive attempts."""
+    sql = f"""SELECT a.seq, a.ok, a.code, r.entry_seq FROM attempts a CROSS JOIN retries r ON {_MADE}
+              WHERE a.seq IN (SELECT value FROM json_each(?)) AND r.entry_seq IS NOT NULL"""
+    for seq, ok, code, entry_seq in db.execute(sql, (rows.json_text(attempt_seqs),)).fetchall():
+        outcome = rows.json_text({"attempt": {"seq": seq, "ok": bool(ok), "code": code}})
+        db.execute("UPDATE audit SET detail = json_patch(detail, ?) WHERE seq = ?", (outcome, entry_seq))
