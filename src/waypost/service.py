@@ -8,7 +8,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -310,7 +310,7 @@ async def serve(settings: Settings, journal: Journal, ready: Callable[[Service, 
     with contextlib.closing(listening):
         async with service.running():
             first_key = await service.access.ensure_key()
-            server = _Server(http_server(service.app))
+            server = _Server(http_server(service.app, settings.trusted_proxies))
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, _stop, server, service)
@@ -319,8 +319,10 @@ async def serve(settings: Settings, journal: Journal, ready: Callable[[Service, 
             await server.serve(sockets=[listening])
 
 
-def http_server(app: Any) -> uvicorn.Config:
+def http_server(app: Any, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
     """How HTTP is served: nothing on the way to the application that Waypost does not need.
+
+    What these proxies say of the client's address is believed.
 
     Idle connections are kept longer than usual clients and proxies keep them, so that the client closes first and no
     request meets a connection that is just going away.
@@ -332,7 +334,8 @@ def http_server(app: Any) -> uvicorn.Config:
         ws="none",
         loop="none",
         lifespan="off",
-        proxy_headers=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         log_config=None,
         access_log=False,
         server_header=False,

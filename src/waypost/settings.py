@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     # where it listens
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(3333, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    trusted_proxies: Annotated[Csv, AfterValidator(_networks)] = Field(
+        (), description="Reverse proxies (csv of CIDRs) whose `X-Forwarded-For` is believed, for the audit log."
+    )
     public_url: str | None = Field(None, description="The URL under which browsers reach Waypost (portal links).")
 
     # where it keeps its truth
