@@ -104,6 +104,8 @@ async def test_a_replay_from_its_beginning_to_its_end(world: World) -> None:
     ]
     following = (await world.acme.get(f"{path}/deliveries?dir=asc&limit=2&next={page['pagination']['next']}")).json()
     assert [each["event_id"] for each in following["models"]] == ["e2"]
+    failures = (await world.acme.get(f"{path}/deliveries?result=failed")).json()["models"]
+    assert [each["event_id"] for each in failures] == ["e1"]
     shown = (await world.acme.get(f"/attempts/{attempts[0]}")).json()
     assert (shown["manual"], shown["initiated_by"], shown["replay_id"]) == (True, "tenant:acme", made["id"])
     audited = (await world.admin.get(f"/audit-log?dir=asc&subject={made['id']}")).json()["models"]

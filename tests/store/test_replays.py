@@ -203,6 +203,9 @@ class TestSending:
             (events[1].id, to.id, False, DeliveryState.EXHAUSTED),
             (events[2].id, to.id, None, DeliveryState.PENDING),
         ]
+        for oks, some in (((False,), events[1:2]), ((True, None), [events[0], events[2]])):
+            part = await store.replays.deliveries(made.seq, ALL, oks=oks)
+            assert [each.event_id for each in part.items] == [of.id for of in some]
         page = await store.replays.deliveries(made.seq, Page(limit=2, direction=Direction.ASC))
         following = Page(limit=2, direction=Direction.ASC, after=(events[1].seq, to.no))
         assert (page.has_next, page.items[-1].event_seq) == (True, events[1].seq)

@@ -10,6 +10,9 @@ from waypost.core.status import standing
 from waypost.flow.replays import replay_id
 from waypost.store.replays import Replay, Replayed
 
+RESULTS: dict[str, bool | None] = {"waiting": None, "success": True, "failed": False}
+"""What may have come of the manual attempt of a replay."""
+
 
 def replay(value: Replay, view: str | None) -> dict[str, Any]:
     """A replay as the tenant `view` sees it; None is the operator."""
@@ -40,7 +43,7 @@ def delivery(value: Replayed) -> dict[str, Any]:
         "event_id": value.event_id,
         "tenant_id": value.tenant_id,
         "destination_id": value.destination_id,
-        "result": "waiting" if value.ok is None else "success" if value.ok else "failed",
+        "result": next(name for name, ok in RESULTS.items() if ok is value.ok),
         "delivery_state": None if value.state is None else standing(value.state),
     }
 

@@ -115,13 +115,16 @@ async def cancel_replay(replay_id: ReplayId, caller: Caller, actor: ActorOf, bac
     summary="List a replay's deliveries",
     responses={200: doc.returns("ReplayedDeliveryPage"), **doc.errors(400, 404, 422)},
     openapi_extra=doc.operation(
-        doc.ANYONE, *doc.paging("event", pages.REPLAYED.default_limit, pages.REPLAYED.largest_limit)
+        doc.ANYONE,
+        doc.array("result", "Only deliveries whose manual attempt came out so.", tuple(render.RESULTS)),
+        *doc.paging("event", pages.REPLAYED.default_limit, pages.REPLAYED.largest_limit),
     ),
 )
 async def list_deliveries(replay_id: ReplayId, caller: Caller, query: QueryOf, backend: BackendOf) -> Response:
     """What it sends: what came of the manual attempt, and where the delivery stands now."""
     replay, page = await _one(replay_id, caller, backend), pages.REPLAYED.page(query)
-    part = await backend.store.replays.deliveries(replay.seq, page)
+    oks = [render.RESULTS[result] for result in query.choices("result", tuple(render.RESULTS))]
+    part = await backend.store.replays.deliveries(replay.seq, page, oks=oks)
     return answer(pages.REPLAYED.render(page, part, [render.delivery(item) for item in part.items]))
 
 

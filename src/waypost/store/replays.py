@@ -155,8 +155,8 @@ class ReplayStore(Protocol):
         """It has nothing to do any more. No effect when it was cancelled meanwhile."""
         ...
 
-    async def deliveries(self, seq: int, page: Page) -> Slice[Replayed]:
-        """What a replay sends, ordered by event and destination number."""
+    async def deliveries(self, seq: int, page: Page, *, oks: Sequence[bool | None] = ()) -> Slice[Replayed]:
+        """What a replay sends, ordered by event and destination number; with `oks` only what came out so."""
         ...
 
     async def asks(self, attempts: Sequence[Attempt]) -> Mapping[int, Ask]:

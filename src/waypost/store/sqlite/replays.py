@@ -70,10 +70,13 @@ _MOVE = "UPDATE replay_deliveries SET state = ? WHERE replay_seq = ? AND event_s
 _DELIVERED, _FAILED = 2, 3
 _DROPPED_AT_ONCE = 500
 _DELIVERIES = """
-    SELECT p.event_seq, e.id, e.tenant_id, p.destination_no, d.id, p.state, x.state FROM replay_deliveries p
+    SELECT p.event_seq, e.id, e.tenant_id, p.destination_no, d.id, p.state, x.state FROM replay_deliveries p {index}
     JOIN events e ON e.seq = p.event_seq JOIN destinations d ON d.no = p.destination_no
     LEFT JOIN deliveries x ON x.event_seq = p.event_seq AND x.destination_no = p.destination_no
 """
+
+_CAME = {None: "p.state < 2", True: "p.state = 2", False: "p.state = 3"}
+"""What came of the manual attempt, as the partial index says it."""
 
 
 class SqliteReplays:
@@ -168,9 +171,10 @@ class SqliteReplays:
 
         await self._db.write(end)
 
-    async def deliveries(self, seq: int, page: Page) -> Slice[Replayed]:
-        conditions = Conditions().any_of("p.replay_seq", (seq,))
-        return await self._db.page(_DELIVERIES, conditions, page, ("p.event_seq", "p.destination_no"), _replayed)
+    async def deliveries(self, seq: int, page: Page, *, oks: Sequence[bool | None] = ()) -> Slice[Replayed]:
+        conditions = Conditions().any_of("p.replay_seq", (seq,)).either([Conditions().when(_CAME[ok]) for ok in oks])
+        sql = _DELIVERIES.format(index="INDEXED BY replay_deliveries_failed" if tuple(oks) == (False,) else "")
+        return await self._db.page(sql, conditions, page, ("p.event_seq", "p.destination_no"), _replayed)
 
     # attempts
 
