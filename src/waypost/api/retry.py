@@ -31,9 +31,9 @@ _REQUIRED = ("event_id", "destination_id")
 async def retry(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """One more attempt, now, whatever became of the earlier ones.
 
-    It takes the place of a scheduled retry; if it fails, the schedule goes on with its next step. The destination has to
-    be enabled and to take the event's topic. Asking again before it was made asks for nothing more. How often an event may be sent again by hand is limited, and how many
-    events a tenant may send again within an hour.
+    It takes the place of a scheduled retry; if it fails, the schedule goes on with its next step. The destination has
+    to be enabled and to take the event's topic. Asking again before it was made asks for nothing more. How often an
+    event may be sent again by hand is limited, and how many events a tenant may send again within an hour.
     """
     event_id, destination_id, tenant_id = _read(body)
     if isinstance(caller, TenantUser):
