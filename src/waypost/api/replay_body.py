@@ -10,7 +10,7 @@ from typing import Any
 from waypost.api.events import CONDITIONS, conditions
 from waypost.api.query import Query
 from waypost.core.bodies import json_object, strangers
-from waypost.core.errors import Invalid
+from waypost.core.errors import BadRequest, Invalid
 from waypost.flow.replays import Wish
 from waypost.store.base import EventQuery
 
@@ -50,6 +50,8 @@ def _selected(asked: dict[str, Any], tenant_id: str | None) -> EventQuery:
         selected = conditions(query, tenant_ids)
     except Invalid as error:
         raise _of_the_body(error) from None
+    except BadRequest as error:
+        raise Invalid([f"events.{error}"]) from None
     for place, ((name, _), *_) in enumerate(said):
         others = Query([*chain.from_iterable(said[:place] + said[place + 1 :])])
         if not name.startswith("tenant_id") and conditions(others, tenant_ids) == selected:
