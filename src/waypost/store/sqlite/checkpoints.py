@@ -15,7 +15,7 @@ import structlog
 
 _log = structlog.get_logger(__name__)
 
-_EVERY = 0.2
+_EVERY = 0.1
 """Seconds from one checkpoint to the next, while there are commits."""
 _EVERY_WHEN_FAILING = 10.0
 LONGEST_LOG = 4_000
