@@ -16,10 +16,10 @@ HEAD = """\
 Every setting is an environment variable `WAYPOST_<NAME>`, or a line `<name> = ...` in one TOML file: `waypost.toml` in
 the working directory, or the file that `WAYPOST_CONFIG` names. Command-line options win over the environment, the
 environment over the file, the file over the defaults. `WAYPOST_<NAME>_FILE` reads a value from a file, for secrets.
-Lists are comma-separated in the environment and arrays in TOML. Durations are seconds, sizes bytes.
+Lists are comma-separated or JSON arrays in the environment and arrays in TOML. Durations are seconds, sizes bytes.
 
-`waypost config` shows what is in effect, secrets masked. A setting that is wrong or does not exist stops the start with
-a sentence that names it.
+`waypost config` shows what is in effect as a TOML file that means the same; of secrets only whether they are set. A
+setting that is wrong, is given twice or does not exist stops the start with a sentence that names it.
 
 | Setting | Default | What it does |
 |---|---|---|

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from waypost.core.errors import SettingsError
-from waypost.settings import Settings, effective, load
+from waypost.parts import retry_policy_of
+from waypost.settings import Settings, load, shown
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,8 +66,10 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
     assert settings.api_key is not None
     assert settings.api_key.get_secret_value() == "a-very-secret-key"
     assert [key.get_secret_value() for key in settings.encryption_old_keys] == ["one", "two"]
-    assert "secret" not in str(effective(settings).values())
-    assert effective(settings)["encryption_old_keys"] == ["********", "********"]
+    lines = list(shown(settings))
+    assert "a-very-secret-key" not in "".join(lines)
+    assert {"# api_key is set, and secret", "# encryption_old_keys is set, and secret"} < set(lines)
+    assert "# jwt_secret is not set" in lines
 
 
 @pytest.mark.parametrize(
@@ -84,12 +91,77 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
         ({"WAYPOST_DESTINATION_OPTIONS": "{"}, "destination_options"),
         ({"WAYPOST_API_KEY_FILE": "/no/such/file"}, "cannot read /no/such/file"),
         ({"WAYPOST_CONFIG": "/no/such/file.toml"}, "cannot read /no/such/file.toml"),
+        ({"WAYPOST_AUTO_DISABLE_CODES": '"410"'}, "leave the quotation marks out"),
+        ({"WAYPOST_AUTO_DISABLE_CODES": "410;404"}, "'410;404' is not one of the codes such as 404, 4xx, timeout"),
+        ({"WAYPOST_AUTO_DISABLE_CODES": '["410'}, "must be a JSON array or items separated by commas"),
+        ({"WAYPOST_AUTO_DISABLE_CODES": "[410]"}, "auto_disable_codes"),
+        ({"WAYPOST_RETRY_CODES": "40x"}, "'40x' is not one of"),
+        ({"WAYPOST_NO_RETRY_CODES": "4xxx"}, "'4xxx' is not one of"),
+        ({"WAYPOST_ALERT_FAILURE_STEPS": "90,50"}, "must grow"),
+        ({"WAYPOST_ALERT_FAILURE_STEPS": "50,50"}, "must grow"),
+        ({"WAYPOST_WEBHOOK_HEADERS_OMIT": "topic;timestamp"}, "'topic;timestamp' is not a name"),
+        ({"WAYPOST_WEBHOOK_HEADERS_RENAME": '{"topic": 1}'}, "webhook_headers_rename"),
+        ({"WAYPOST_DESTINATION_OPTIONS": "[]"}, "must be a JSON object"),
+        ({"WAYPOST_PUBLIC_URL": "events.example.com"}, "must be a URL such as https://events.example.com"),
+        ({"WAYPOST_HOST": "\udcff"}, "WAYPOST_HOST: is not UTF-8"),
+        (
+            {"WAYPOST_API_KEY": "one", "WAYPOST_API_KEY_FILE": "/dev/null"},
+            "WAYPOST_API_KEY and WAYPOST_API_KEY_FILE are both set",
+        ),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(environment: dict[str, str], sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(environment)
     assert sentence in str(caught.value)
+
+
+def test_codes_and_lists_may_be_written_in_several_ways() -> None:
+    settings = load(
+        {
+            "WAYPOST_AUTO_DISABLE_CODES": '["410"]',
+            "WAYPOST_RETRY_CODES": "4XX, timeout",
+            "WAYPOST_RETRY_SCHEDULE": "[1, 2.5]",
+            "WAYPOST_WEBHOOK_HEADERS_RENAME": '{"topic": "x-topic"}',
+        }
+    )
+    assert settings.auto_disable_codes == ("410",)
+    assert settings.retry_schedule == (1.0, 2.5)
+    assert settings.webhook_headers_rename == {"topic": "x-topic"}
+    assert retry_policy_of(settings).worth_a_retry("404", retryable=False)
+
+
+def test_a_byte_order_mark_is_not_a_part_of_a_value(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfa-very-secret-key\r\n")
+    (tmp_path / "waypost.toml").write_bytes(b"\xef\xbb\xbfport = 1\r\n")
+    settings = load({"WAYPOST_API_KEY_FILE": str(tmp_path / "key")})
+    assert settings.api_key is not None
+    assert (settings.api_key.get_secret_value(), settings.port) == ("a-very-secret-key", 1)
+
+
+_NAMES = sorted(Settings.model_fields)
+_LOOKS_RIGHT = (
+    *("410", "4xx", "4XX", '["410"]', "410;404", "'410'", "50,90", "1", "0", "2.5", "1e3", "nan", "true", "off", "a=b"),
+    *('{"a": 1}', '{"a": "b"}', "10.0.0.0/8", "https://a.example", "order.created", "::", "warn", "any", "\x7f"),
+)
+
+
+@given(name=st.sampled_from(_NAMES), value=st.sampled_from(_LOOKS_RIGHT) | st.text(max_size=20))
+@settings_of_hypothesis(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_accepted_means_what_is_shown_of_it(tmp_path: Path, name: str, value: str) -> None:
+    """Everything but secrets, read from the environment, shown, and read from a file."""
+    accepted = None
+    with contextlib.suppress(SettingsError):
+        accepted = load({f"WAYPOST_{name.upper()}": value})
+    if accepted is None:
+        return
+    file = tmp_path / "shown.toml"
+    lines = list(shown(accepted))
+    file.write_text("\n".join(lines), encoding="utf-8")
+    read = load({"WAYPOST_CONFIG": str(file)})
+    for field in _NAMES:
+        if f"# {field} is set, and secret" not in lines:
+            assert getattr(read, field) == getattr(accepted, field), field
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:

@@ -2,63 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from waypost.core import topics
 from waypost.core.errors import SettingsError
+from waypost.spelling import (
+    Age,
+    Codes,
+    Count,
+    Names,
+    Networks,
+    Pairs,
+    Seconds,
+    SecretPairs,
+    Secrets,
+    Steps,
+    Table,
+    Topics,
+    Waits,
+    WebAddress,
+    as_toml,
+    is_quoted,
+)
 
 PREFIX = "WAYPOST_"
 CONFIG_FILE_VARIABLE = "WAYPOST_CONFIG"
 DEFAULT_CONFIG_FILE = Path("waypost.toml")
 _SET_BY_ORCHESTRATORS = ("WAYPOST_SERVICE_", "WAYPOST_PORT_")
 _NOT_A_SETTING = frozenset({CONFIG_FILE_VARIABLE, "WAYPOST_URL"})
-
-
-def _csv(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def _pairs(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(name.strip() and header.strip() for name, _, header in pairs):
-        raise ValueError("must be pairs like topic=x-topic, separated by commas")
-    return {name.strip(): header.strip() for name, _, header in pairs}
-
-
-def _json_object(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(str(ip_network(value, strict=False)) for value in values)
-
-
-def _topic_names(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not topics.is_topic(value):
-            raise ValueError(f"{value!r} is not a topic name")
-    return values
-
-
-Csv = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_csv)]
-Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
-_YEAR = 31_536_000
-Seconds = Annotated[float, Field(gt=0, le=_YEAR, allow_inf_nan=False)]
-SecretPairs = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_pairs)]
-Count = Annotated[int, Field(gt=0)]
-Percent = Annotated[int, Field(ge=1, le=100)]
-Age = Annotated[int, Field(ge=0, le=10 * _YEAR)]
 
 
 class Settings(BaseSettings):
@@ -69,10 +46,12 @@ class Settings(BaseSettings):
     # where it listens
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(3333, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    trusted_proxies: Annotated[Csv, AfterValidator(_networks)] = Field(
+    trusted_proxies: Networks = Field(
         (), description="Reverse proxies (csv of CIDRs) whose `X-Forwarded-For` is believed, for the audit log."
     )
-    public_url: str | None = Field(None, description="The URL under which browsers reach Waypost (portal links).")
+    public_url: WebAddress | None = Field(
+        None, description="The URL under which browsers reach Waypost (portal links)."
+    )
 
     # where it keeps its truth
     database_url: str = Field(
@@ -82,7 +61,7 @@ class Settings(BaseSettings):
     encryption_key: SecretStr | None = Field(
         None, description="32 bytes in base64; encrypts credentials at rest. Default: a key file beside the database."
     )
-    encryption_old_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_csv)] = Field(
+    encryption_old_keys: Secrets = Field(
         (), description="Former encryption keys (csv), still able to read what they wrote."
     )
 
@@ -94,9 +73,7 @@ class Settings(BaseSettings):
     jwt_lifetime: Seconds = Field(86_400.0, description="How long a tenant token is valid.")
 
     # what may be published
-    topics: Annotated[Csv, AfterValidator(_topic_names)] = Field(
-        (), description="The topic catalogue (csv); empty = any."
-    )
+    topics: Topics = Field((), description="The topic catalogue (csv); empty = any.")
     topic_validation: Literal["off", "warn", "enforce"] = Field(
         "off",
         description="Data that does not fit its topic's JSON Schema: `warn` logs and counts it, `enforce` refuses it.",
@@ -141,14 +118,12 @@ class Settings(BaseSettings):
     retry_factor: float = Field(2.0, ge=1, le=100, description="Each further wait is this many times the one before.")
     retry_max_wait: Seconds = Field(86_400.0, description="Longest wait, also for Retry-After.")
     retry_jitter: float = Field(0.1, ge=0, le=1, description="Share of the wait that is added at random, at most.")
-    retry_schedule: Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_csv)] = Field(
-        (), description="Explicit waits (csv of seconds) in place of limit, base and factor."
-    )
+    retry_schedule: Waits = Field((), description="Explicit waits (csv of seconds) in place of limit, base and factor.")
     retry_on: Literal["transient", "any"] = Field(
         "transient", description="`transient`: network errors, timeouts, 408, 425, 429, 5xx; `any`: every failure."
     )
-    retry_codes: Csv = Field((), description="Further codes worth a retry (csv): `404`, `4xx`, `tls_error`.")
-    no_retry_codes: Csv = Field((), description="Codes never worth a retry (csv); wins over the others.")
+    retry_codes: Codes = Field((), description="Further codes worth a retry (csv): `404`, `4xx`, `tls_error`.")
+    no_retry_codes: Codes = Field((), description="Codes never worth a retry (csv); wins over the others.")
 
     # sending again by hand
     replay_max_per_event: Count = Field(100, description="Most manual retries of one event.")
@@ -170,12 +145,12 @@ class Settings(BaseSettings):
     webhook_header_prefix: str = Field(
         "x-waypost-", pattern=r"^[A-Za-z0-9-]*$", description="Prefix of Waypost's headers."
     )
-    webhook_allowed_networks: Annotated[Csv, AfterValidator(_networks)] = Field(
-        (), description="Networks (csv of CIDRs) let through the address guard."
-    )
+    webhook_allowed_networks: Networks = Field((), description="Networks (csv of CIDRs) let through the address guard.")
     webhook_address_guard: bool = Field(True, description="Refuse private, local and reserved addresses.")
     webhook_secret_overlap: Seconds = Field(86_400.0, description="How long a rotated secret still signs.")
-    webhook_headers_omit: Csv = Field((), description="Waypost's headers to leave out (csv): `topic`, `timestamp` ...")
+    webhook_headers_omit: Names = Field(
+        (), description="Waypost's headers to leave out (csv): `topic`, `timestamp` ..."
+    )
     webhook_headers_rename: Pairs = Field({}, description="Other names for Waypost's headers (csv of `topic=x-topic`).")
     webhook_signature_content: str | None = Field(
         None, description="Mode `default`: what is signed, a template; default `{body}`."
@@ -205,7 +180,7 @@ class Settings(BaseSettings):
     dns_ttl: Seconds = Field(30.0, description="How long a looked-up address is used.")
     dns_timeout: Seconds = Field(5.0, description="Longest wait for a name.")
 
-    destination_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
+    destination_options: Table = Field(
         {}, description="Options of other destination types by `<type>_<name>`: a TOML table, or JSON."
     )
 
@@ -213,7 +188,7 @@ class Settings(BaseSettings):
     alert_consecutive_failures: int = Field(
         100, ge=0, description="Alert when a destination fails this often in a row; 0 = never."
     )
-    alert_failure_steps: Annotated[tuple[Percent, ...], NoDecode, BeforeValidator(_csv)] = Field(
+    alert_failure_steps: Steps = Field(
         (50, 70, 90, 100), min_length=1, description="At which percentages of that number (csv), growing."
     )
     alert_failure_rate: float = Field(
@@ -234,9 +209,7 @@ class Settings(BaseSettings):
     alert_retry_base: Seconds = Field(5.0, description="Wait before the first of them; each further wait is doubled.")
     alert_retry_max_wait: Seconds = Field(900.0, description="Longest wait between them, also for Retry-After.")
     alert_templates: Path | None = Field(None, description="Folder with templates of your own: see the alerts docs.")
-    alert_options: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = Field(
-        {}, description="Options of alert channels by `<type>_<name>`: a TOML table, or JSON."
-    )
+    alert_options: Table = Field({}, description="Options of alert channels by `<type>_<name>`: a TOML table, or JSON.")
     smtp_url: SecretStr | None = Field(
         None, description="Mail server for alerts: `smtp://user:pass@host:587` (STARTTLS) or `smtps://...`."
     )
@@ -248,7 +221,7 @@ class Settings(BaseSettings):
     auto_disable_failures: Count = Field(100, description="After this many failures in a row,")
     auto_disable_after: Seconds = Field(86_400.0, description="and when it has been failing for this long.")
     auto_disable_any: bool = Field(False, description="One of the two is enough.")
-    auto_disable_codes: Csv = Field(("410",), description="Codes that disable at once (csv).")
+    auto_disable_codes: Codes = Field(("410",), description="Codes that disable at once (csv).")
     auto_disable_probe_after: Seconds | None = Field(
         None, description="Try one delivery of a disabled destination after this long, and enable it if that succeeds."
     )
@@ -351,19 +324,9 @@ def load(environment: Mapping[str, str] | None = None, **overrides: Any) -> Sett
         raise SettingsError("\n".join(_sentences(error))) from None
 
 
-def effective(settings: Settings) -> dict[str, Any]:
-    """The settings as `waypost config` shows them: plain values, secrets as stars."""
-    return {name: _shown(getattr(settings, name)) for name in Settings.model_fields}
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return "********"
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return [_shown(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def shown(settings: Settings) -> Iterator[str]:
+    """The settings as lines of a TOML file that has the same meaning; of secrets only whether they are set."""
+    return (as_toml(name, getattr(settings, name)) for name in Settings.model_fields)
 
 
 def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -372,8 +335,7 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
     if not named and not path.exists():
         return {}
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -386,6 +348,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields and name.removesuffix("_file") in Settings.model_fields:
             name, value = name.removesuffix("_file"), _secret_file(variable, value)  # noqa: PLW2901
+        elif is_quoted(value):
+            raise SettingsError(f"{variable}: leave the quotation marks out; they would be part of the value")
+        if name in values:
+            raise SettingsError(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set: leave one out")
         values[name] = value
     return values
 
@@ -394,13 +360,22 @@ def _own_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for variable, value in environment.items():
         foreign = variable in _NOT_A_SETTING or variable.startswith(_SET_BY_ORCHESTRATORS)
         if variable.startswith(PREFIX) and not foreign and value != "":
-            yield variable, value
+            yield variable, _as_text(variable, value)
+
+
+def _as_text(variable: str, value: str) -> str:
+    """The value, which Python keeps with surrogates in it (PEP 383) where it is not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{variable}: is not UTF-8") from None
+    return value
 
 
 def _secret_file(variable: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(path).read_text(encoding="utf-8-sig").strip()
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{variable}: cannot read {path}: {error}") from None
 
 

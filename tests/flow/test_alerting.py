@@ -344,7 +344,7 @@ async def test_a_rule_of_the_settings_is_changed_there_or_replaced(desk: Desk) -
             "auto_disable",
             "codes",
             [None, "410", [410], [""], ["a b"], ["x" * 65], ["x"] * 51],
-            "a list of at most 50 codes such as 410, timeout",
+            "a list of at most 50 codes such as 404, 4xx, timeout",
         ),
     ],
 )

@@ -138,9 +138,9 @@ def vacuum(
 
 @app.command()
 def config() -> None:
-    """Show the effective settings as TOML-like lines, secrets masked."""
-    for name, value in settings.effective(settings.load()).items():
-        typer.echo(f"{name} = {msgspec.json.encode(value).decode()}")
+    """Show the effective settings as a TOML file that means the same; of secrets only whether they are set."""
+    for line in settings.shown(settings.load()):
+        typer.echo(line)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from waypost.core import codes
 from waypost.core.alerts import TOPICS, Audience, Kind, Raised, Rule, Severity, Watched, worst
 from waypost.core.model import SECOND, Disabling, Micros
 
@@ -263,7 +264,7 @@ def _disabling(health: Health, sighting: Sighting, watched: Sequence[Watched]) -
 
 def _reason_to_disable(health: Health, sighting: Sighting, rule: Rule) -> str | None:
     limits = rule.thresholds
-    if sighting.code in limits.codes:
+    if codes.names(limits.codes, sighting.code):
         return "gone"
     failing = sighting.at - (health.failing_since or sighting.at)
     too_many = limits.count is not None and health.streak >= limits.count

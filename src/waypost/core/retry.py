@@ -7,6 +7,8 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
+from waypost.core import codes
+
 RetryOn = Literal["transient", "any"]
 """Which failures are worth a retry.
 
@@ -69,9 +71,9 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
 
     def worth_a_retry(self, code: str, *, retryable: bool) -> bool:
         """Whether a failure with this code can be mended by trying again."""
-        if _names(self.no_retry_codes, code):
+        if codes.names(self.no_retry_codes, code):
             return False
-        return retryable or self.retry_on == "any" or _names(self.retry_codes, code)
+        return retryable or self.retry_on == "any" or codes.names(self.retry_codes, code)
 
     def wait(self, spent: int, *, jitter: float, retry_after: float | None = None) -> float | None:
         """Seconds to wait before the next retry after `spent` of them, or None when there is none left.
@@ -94,11 +96,3 @@ def _power(base: float, factor: float, exponent: int) -> float:
         return base * factor**exponent
     except OverflowError:
         return math.inf
-
-
-def _names(patterns: tuple[str, ...], code: str) -> bool:
-    return any(pattern == code or (pattern.endswith("xx") and _is_class(pattern, code)) for pattern in patterns)
-
-
-def _is_class(pattern: str, code: str) -> bool:
-    return len(code) == len(pattern) and code.isdigit() and code.startswith(pattern[:-2])

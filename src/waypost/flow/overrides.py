@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import msgspec
 
+from waypost.core import codes
 from waypost.core.model import DAY, SECOND
 from waypost.core.retry import RetryOn, RetryOverrides
 
@@ -17,7 +17,6 @@ SHORTEST_WAIT_SECONDS = 0.1
 LARGEST_FACTOR = 100
 MOST_CODES = 50
 
-_CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
 _WAIT = f"from {SHORTEST_WAIT_SECONDS} to {LONGEST_WAIT_SECONDS}"
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -43,11 +42,11 @@ def are_codes(value: object) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) <= MOST_CODES
-        and all(isinstance(code, str) and _CODE.fullmatch(code) for code in value)
+        and all(isinstance(code, str) and codes.is_code(code) for code in value)
     )
 
 
-_CODES: Rule = (are_codes, f"a list of at most {MOST_CODES} codes such as 404, 4xx, timeout")
+_CODES: Rule = (are_codes, f"a list of at most {MOST_CODES} {codes.MEANING}")
 _RULES: Mapping[str, Rule] = {
     "limit": (_is_limit, f"a whole number from 0 to {MOST_RETRIES}"),
     "base_seconds": (_is_wait, f"a number {_WAIT}"),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from waypost.core import codes
 from waypost.core.alerts import PARAMETERS, Kind, Thresholds
 from waypost.core.model import DAY, SECOND
 from waypost.flow.overrides import MOST_CODES, are_codes, is_number
@@ -54,7 +55,7 @@ _RULES: Mapping[str, Rule] = {
     "age_seconds": _SECONDS,
     "failing_seconds": _SECONDS,
     "all_of": (lambda value: isinstance(value, bool), "true or false"),
-    "codes": (are_codes, f"a list of at most {MOST_CODES} codes such as 410, timeout"),
+    "codes": (are_codes, f"a list of at most {MOST_CODES} {codes.MEANING}"),
     "probe_after_seconds": _SECONDS,
 }
 _MAY_BE_NULL = {Kind.AUTO_DISABLE: frozenset({"count", "failing_seconds", "probe_after_seconds"})}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from msgspec import Struct
 
+from waypost.core import codes
 from waypost.core.search import Search, tokens_of
 from waypost.store.base import AttemptQuery, StoredAttempt, StoredEvent
 from waypost.store.paging import Range
 from waypost.store.tail import Item
-
-_CODE_CLASS = re.compile("[1-5]xx")
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -77,12 +75,7 @@ def _takes_result(asked: AttemptQuery, item: StoredAttempt) -> bool:
     return (
         asked.manual in {None, attempt.manual}
         and (not asked.destination_types or item.destination.type in asked.destination_types)
-        and (not asked.codes or any(_covers(code, attempt.code) for code in asked.codes))
+        and (not asked.codes or codes.names(asked.codes, attempt.code))
         and (asked.status_code == Range() or (attempt.code.isdigit() and asked.status_code.holds(int(attempt.code))))
         and asked.latency.holds(attempt.latency)
     )
-
-
-def _covers(wanted: str, code: str) -> bool:
-    """Whether a code is the wanted one, or of the wanted class such as `4xx`."""
-    return code.startswith(wanted[0]) if _CODE_CLASS.fullmatch(wanted) else code == wanted

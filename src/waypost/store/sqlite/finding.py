@@ -61,7 +61,7 @@ _LARGEST_COMMON_CODE = 204
 _NOTABLE_LATENCY = SECOND
 _NOTABLE = f"NOT (a.ok = 1 AND a.manual = 0 AND a.latency < {_NOTABLE_LATENCY} AND a.code IN {_COMMON_CODES})"
 """As the partial indexes on attempts say it."""
-_CODE_CLASS = re.compile("[1-5]xx")
+_CODE_CLASS = re.compile("[1-5]xx", re.IGNORECASE)
 
 
 @contextlib.contextmanager
@@ -321,7 +321,7 @@ def _is_notable(query: AttemptQuery) -> bool:
         query.ok is False
         or query.manual is True
         or least >= _NOTABLE_LATENCY
-        or bool(codes and not {*_COMMON_CODES, "2xx"}.intersection(codes))
+        or bool(codes and not {*_COMMON_CODES, "2xx"}.intersection(code.lower() for code in codes))
         or max(numbers.gte or 0, numbers.gt or 0) > _LARGEST_COMMON_CODE
     )
 
