@@ -1,13 +1,12 @@
 """Finding events by what is in them: words of the payload, and values at places of the payload and the metadata.
 
 An event is reduced to tokens and a search is a question about tokens, so that a store can keep an index of them and
-still ask an event itself that is not in it yet. Words disregard case, accents and punctuation.
+still ask an event itself that is not in it yet. What a word is, `waypost.core.words` says.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from hashlib import blake2b
@@ -19,22 +18,17 @@ from msgspec import Struct
 from waypost.core.filters.document import decode
 from waypost.core.filters.values import number_in
 from waypost.core.model import Event
+from waypost.core.words import is_piece, words_of
 
 MOST_TERMS = 20
 SHORTEST_PREFIX = 2
 MOST_TOKENS = 4_096
 """Words of one event that can be found, and values."""
-_LONGEST_WORD = 64
-"""What is longer are several words."""
 _LONGEST_VALUE = 256
 _LITERALS = {True: "true", False: "false", None: "null"}
 _FACT = "§"
 """What a token begins with that is no word."""
 
-_IDEOGRAPHS = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_word = re.compile(rf"[{_IDEOGRAPHS}]|[^\W_{_IDEOGRAPHS}]{{1,{_LONGEST_WORD}}}")
-_ascii_word = re.compile(f"[a-z0-9]{{1,{_LONGEST_WORD}}}")
-_accents = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe20-\ufe2f]+")
 _term = re.compile(r'"([^"]*)"?(\*?)|([^\s"]+)')
 
 
@@ -89,7 +83,9 @@ def phrases(query: str) -> tuple[Phrase, ...]:
 
 
 def _phrase(text: str, prefix: bool) -> Phrase:
-    return Phrase(tuple(_words(text)), prefix)
+    """Where words are pieces of a text without blanks, those that follow are found anyway."""
+    words = tuple(words_of(text))
+    return Phrase(words, prefix and bool(words) and not is_piece(words[-1]))
 
 
 def at_place(root: str, path: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -139,7 +135,7 @@ def tokens_of(event: Event) -> Tokens:
         else:
             texts.append(str(value))
             facts.append(_fact(place, _numeral(value)))
-    return Tokens(_words("\n".join(texts))[:MOST_TOKENS], facts[:MOST_TOKENS])
+    return Tokens(words_of("\n".join(texts))[:MOST_TOKENS], facts[:MOST_TOKENS])
 
 
 def _decoded(data: bytes) -> Any:
@@ -147,12 +143,6 @@ def _decoded(data: bytes) -> Any:
         return decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return {}
-
-
-def _words(text: str) -> list[str]:
-    if text.isascii():
-        return _ascii_word.findall(text.lower())
-    return _word.findall(_accents.sub("", unicodedata.normalize("NFKD", text).casefold()))
 
 
 def _text(value: str) -> str:

@@ -20,7 +20,7 @@ from waypost.core.model import DAY, SECOND, Event, Micros
 from waypost.core.search import tokens_of
 from waypost.store.sqlite import rows
 
-_VERSION = 1
+_VERSION = 2
 """Of the schema and of what tokens are: an index of another version is made anew."""
 _SCHEMA = f"""
     CREATE TABLE search_parts (
