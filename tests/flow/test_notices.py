@@ -445,18 +445,28 @@ def test_a_test_says_that_it_is_one() -> None:
 
 
 def test_one_trouble_is_one_incident_from_its_first_alert_to_its_end() -> None:
-    kinds = (Kind.CONSECUTIVE_FAILURES, Kind.FAILURE_RATE, Kind.DESTINATION_DISABLED, Kind.RECOVERED)
+    kinds = (
+        *(Kind.EXHAUSTED_RETRIES, Kind.CONSECUTIVE_FAILURES, Kind.FAILURE_RATE),
+        *(Kind.DESTINATION_DISABLED, Kind.RECOVERED),
+    )
     notices = [WRITER.of_alert(alert(kind, seq=SEQ + n)) for n, kind in enumerate(kinds)]
     assert len({notice.dedup_key for notice in notices}) == 1
-    assert [notice.resolves for notice in notices] == [False, False, False, True]
+    assert [notice.resolves for notice in notices] == [False, False, False, False, True]
     other = WRITER.of_alert(alert(destination_id="des_2"))
     foreign = WRITER.of_alert(alert(tenant_id="zeta"))
     assert len({notice.dedup_key for notice in (notices[0], other, foreign)}) == 3
 
 
-def test_a_given_up_delivery_is_an_incident_of_its_own() -> None:
-    first, second = (WRITER.of_alert(alert(Kind.EXHAUSTED_RETRIES, seq=SEQ + n)) for n in (1, 2))
-    assert len({first.dedup_key, second.dedup_key, WRITER.of_alert(alert()).dedup_key}) == 3
+def test_no_two_troubles_share_an_incident() -> None:
+    places = [("a:b", "c"), ("a", "b:c"), ("a", "b"), ("a:b:c", ""), ("a%3Ab", "c")]
+    keys = [WRITER.of_alert(alert(tenant_id=tenant, destination_id=to)).dedup_key for tenant, to in places]
+    assert len(set(keys)) == len(places)
+
+
+@pytest.mark.parametrize("kind", [Kind.BACKLOG_AGE, Kind.CONSECUTIVE_FAILURES])
+def test_two_deployments_share_no_incident(kind: Kind) -> None:
+    named = (Writer({}, deployment_id=name).of_alert(alert(kind)).dedup_key for name in (None, "eu", "us"))
+    assert len(set(named)) == 3
 
 
 @pytest.mark.parametrize("kind", ABOUT_THE_SERVER)

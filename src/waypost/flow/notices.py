@@ -157,7 +157,7 @@ class Writer:
             facts=(),
             link=self.link(news.tenant_id, None),
             time=ids.time_of(news.seq),
-            dedup_key=f"waypost:{id_}",
+            dedup_key=_key(self._deployment_id, id_),
             resolves=False,
             envelope=self._envelope(id_, news.topic, ids.time_of(news.seq), news.tenant_id, data or {}),
         )
@@ -174,7 +174,7 @@ class Writer:
             facts=self.facts(alert),
             link=self.link(alert.tenant_id, alert.destination_id),
             time=at,
-            dedup_key=_dedup_key(alert),
+            dedup_key=_incident(self._deployment_id, alert),
             resolves=alert.kind is Kind.RECOVERED,
             envelope=self._envelope(id_, alert.topic, at, alert.tenant_id, self._data(alert)),
         )
@@ -192,7 +192,7 @@ class Writer:
             facts=(("Sent", times.render(at)),),
             link=self._public_url,
             time=at,
-            dedup_key=f"waypost:test:{id_}",
+            dedup_key=_key(self._deployment_id, "test", id_),
             resolves=False,
             envelope=self._envelope(id_, TEST_TOPIC, at, None, {"message": text}),
         )
@@ -282,13 +282,17 @@ def _error(attempt: Attempt) -> str:
     return f"{attempt.code}: {attempt.detail}" if attempt.detail else attempt.code
 
 
-def _dedup_key(alert: Alert) -> str:
-    """One trouble of one destination, from its first alert to its recovery."""
+def _incident(deployment_id: str | None, alert: Alert) -> str:
+    """One trouble of one destination, or of the server, from its first alert to its recovery."""
     if alert.tenant_id is None:
-        return f"waypost:{alert.topic.split('.')[1]}"
-    if alert.kind is Kind.EXHAUSTED_RETRIES:
-        return f"waypost:{alert.tenant_id}:{alert.destination_id}:exhausted:{alert.seq}"
-    return f"waypost:{alert.tenant_id}:{alert.destination_id}"
+        return _key(deployment_id, alert.topic.split(".")[1])
+    return _key(deployment_id, alert.tenant_id, alert.destination_id or "")
+
+
+def _key(deployment_id: str | None, *parts: str) -> str:
+    """A key that no other parts and no other deployment have."""
+    named = ("waypost",) if deployment_id is None else ("waypost", deployment_id)
+    return ":".join(quote(part, safe="") for part in (*named, *parts))
 
 
 def shown(data: Mapping[str, Any]) -> dict[str, Any]:
