@@ -239,7 +239,7 @@ def test_given_up_deliveries_are_told_once_in_a_window(drawn: list[tuple[Micros,
 
 
 def test_a_success_does_not_shorten_the_silence() -> None:
-    watching = Watching(rule(Kind.EXHAUSTED_RETRIES, window_seconds=120.0), RECOVERED)
+    watching = Watching(rule(Kind.EXHAUSTED_RETRIES, window_seconds=120.0))
     assert watching.kinds([failed(exhausted=True)]) == [Kind.EXHAUSTED_RETRIES]
     assert watching.kinds([passed(), failed(exhausted=True)]) == []
 
@@ -288,9 +288,63 @@ def test_owners_are_relieved_of_what_they_heard() -> None:
     assert found == [("recovered", Audience.OPERATOR, "critical"), ("mine", Audience.TENANT, "warning")]
 
 
-def test_a_given_up_delivery_alone_is_no_trouble_that_ends() -> None:
+def test_a_given_up_delivery_is_trouble_that_ends_with_the_next_success() -> None:
     watching = Watching(rule(Kind.EXHAUSTED_RETRIES, window_seconds=1), RECOVERED)
-    assert watching.kinds([failed(exhausted=True), passed()]) == [Kind.EXHAUSTED_RETRIES]
+    assert watching.kinds([failed(exhausted=True), failed(), passed()]) == [Kind.EXHAUSTED_RETRIES, Kind.RECOVERED]
+
+
+# rules that are changed while they fire
+
+
+@pytest.mark.parametrize(
+    ("before", "failures", "after", "expected"),
+    [
+        ({"count": 4, "steps": (50, 100)}, 4, {"count": 8, "steps": (50, 100)}, [(8, 100)]),
+        ({"count": 4, "steps": (50, 100)}, 5, {"count": 20, "steps": (50, 70, 90, 100)}, [(10, 50), (14, 70)]),
+        ({"count": 20, "steps": (50, 100)}, 12, {"count": 4, "steps": (50, 100)}, [(13, 100)]),
+        (
+            {"count": 10, "steps": (50, 100)},
+            6,
+            {"count": 10, "steps": (30, 60, 80, 100)},
+            [(7, 60), (8, 80), (10, 100)],
+        ),
+        ({"count": 4, "steps": (50, 100)}, 6, {"count": 4, "steps": (50, 100)}, []),
+    ],
+)
+def test_steps_of_a_changed_rule_are_told_where_the_streak_passes_them(
+    before: dict[str, Any], failures: int, after: dict[str, Any], expected: list[tuple[int, int]]
+) -> None:
+    watching = Watching(rule(Kind.CONSECUTIVE_FAILURES, **before))
+    watching.all(failed() for _ in range(failures))
+    watching.watched = watched(rule(Kind.CONSECUTIVE_FAILURES, **after))
+    found = watching.all(failed() for _ in range(14 - failures))
+    assert [(one.data["current"], one.data["threshold"]) for one in found] == expected
+
+
+def test_a_failure_rate_that_was_raised_has_to_be_passed_as_well() -> None:
+    def limit(percent: float) -> list[Watched]:
+        return watched(rule(Kind.FAILURE_RATE, percent=percent, min_count=4, window_seconds=600), RECOVERED)
+
+    watching = Watching()
+    watching.watched = limit(50)
+    assert watching.kinds([passed(), passed(), failed(), failed()]) == [Kind.FAILURE_RATE]
+    watching.watched = limit(90)
+    assert watching.kinds([failed()] * 15) == []
+    assert watching.kinds([failed()]) == [Kind.FAILURE_RATE]  # 18 of 20
+    watching.watched = limit(20)
+    assert watching.kinds([failed(), failed()]) == []
+
+
+def test_trials_are_planned_by_the_rule_as_it_is_now() -> None:
+    gone = rule(Kind.AUTO_DISABLE, codes=("410",))
+    watching = Watching(gone)
+    watching.all([failed(code="410")])
+    assert watching.health.probe_at is None
+    trying = watched(structs.replace(gone, thresholds=Thresholds(codes=("410",), probe_after_seconds=60)))
+    planned = healths.replanned(watching.health, trying, NOW + SECOND)
+    assert planned.probe_at == NOW + 61 * SECOND
+    assert healths.replanned(planned, trying, NOW + DAY) == planned
+    assert healths.replanned(planned, watching.watched, NOW).probe_at is None
 
 
 def test_a_rule_that_is_gone_does_not_stand_for_ever() -> None:

@@ -913,6 +913,27 @@ class TestTheWhole:
         assert found[0].data == {"age_seconds": 30.0}
         assert await alerts(store, AlertQuery(tenant_ids=("acme",), by_tenant=True)) == []
 
+    async def test_a_limit_that_was_raised_has_to_be_passed_as_well(self, build: Build) -> None:
+        store = await build()
+        kept = await store.alerting.add_rule(rule(Kind.BACKLOG_AGE, age_seconds=30), entry())
+        assert await store.alerting.observe_backlog(40.0, now=NOW)
+        higher = structs.replace(kept, thresholds=Thresholds(age_seconds=300))
+        assert await store.alerting.replace_rule(higher, entry())
+        assert await store.alerting.observe_backlog(200.0, now=NOW)  # no longer too much
+        assert await store.alerting.observe_backlog(300.0, now=NOW)
+        found = [one.kind for one in await alerts(store)]
+        assert found == [Kind.BACKLOG_AGE, Kind.RECOVERED, Kind.BACKLOG_AGE]
+
+    async def test_trials_follow_a_rule_that_is_changed(self, build: Build) -> None:
+        store = await build(rule(Kind.AUTO_DISABLE, count=1))
+        to = await add(store)
+        await attempts(store, to, False)
+        assert await store.alerting.due_probes(NOW + 3_600 * SECOND) == []
+        kept = await store.alerting.add_rule(rule(Kind.AUTO_DISABLE, count=1, probe_after_seconds=60), entry())
+        assert await store.alerting.due_probes(NOW + 3_600 * SECOND) == [to.no]
+        assert await store.alerting.delete_rule(kept.no, entry())
+        assert await store.alerting.due_probes(NOW + 3_600 * SECOND) == []
+
     async def test_without_a_rule_nothing_is_said(self, build: Build) -> None:
         store = await build()
         assert not await store.alerting.observe_backlog(1e9, now=NOW)

@@ -26,12 +26,14 @@ Buckets = tuple[tuple[int, int, int], ...]
 class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a rule has said so far, by its kind: the highest step; when; or whether it stands and what it counts.
 
-    `width` is the length of the buckets: a rule that was given another window begins anew.
+    `width` is the length of the buckets: a rule that was given another window begins anew. `limit` is the number that
+    was passed when it began to stand: a higher one has to be passed as well.
     """
 
     step: int = 0
     at: Micros = 0
     standing: bool = False
+    limit: float = 0.0
     buckets: Buckets = ()
     width: Micros = 0
 
@@ -112,6 +114,12 @@ def enabled(health: Health) -> Health:
     return Health(troubled=health.troubled)
 
 
+def replanned(health: Health, watched: Sequence[Watched], now: Micros) -> Health:
+    """After the rules about trials of disabled destinations have changed: the next one is no later than they say."""
+    planned = _next_probe(watched, health.probes, now)
+    return structs.replace(health, probe_at=None if planned is None else min(planned, health.probe_at or planned))
+
+
 def deleted(health: Health, watched: Sequence[Watched]) -> tuple[Raised, ...]:
     """What those are told who heard of trouble, when there will be no more of it: the destination is deleted."""
     over = _recovered(Health(troubled=health.troubled), watched, began=health.failing_since)
@@ -172,27 +180,32 @@ def _observe_failure(health: Health, sighting: Sighting, watched: Sequence[Watch
 
 
 def _troubled(before: dict[Audience, Severity], raised: Sequence[Raised]) -> dict[Audience, Severity]:
-    """Who is owed the end of trouble after these alerts. A delivery that was given up has no end to be told."""
+    """Who is owed the end of trouble after these alerts."""
     troubled = dict(before)
     for one in raised:
-        if one.kind is not Kind.EXHAUSTED_RETRIES:
-            troubled |= {part: worst(one.severity, troubled.get(part, one.severity)) for part in one.audience.parts}
+        troubled |= {part: worst(one.severity, troubled.get(part, one.severity)) for part in one.audience.parts}
     return troubled
 
 
 def _steps(health: Health, one: Watched) -> list[Raised]:
+    """What was told by other numbers counts for as much as the failures before would have told by these."""
     count, told = one.rule.thresholds.count or 1, health.told.get(one.rule.id, Told())
-    reached = max((step for step in one.rule.thresholds.steps if health.streak * 100 >= count * step), default=0)
-    if reached <= told.step:
+    reached = _step_of(one.rule, health.streak)
+    if reached <= min(told.step, _step_of(one.rule, health.streak - 1)):
         return []
     health.told[one.rule.id] = Told(step=reached)
     return [_raise(one, health.failing_since, current=health.streak, max=count, threshold=reached)]
 
 
+def _step_of(rule: Rule, streak: int) -> int:
+    count = rule.thresholds.count or 1
+    return max((step for step in rule.thresholds.steps if streak * 100 >= count * step), default=0)
+
+
 def _rate(health: Health, one: Watched, sighting: Sighting) -> list[Raised]:
     before = health.told.get(one.rule.id, Told())
     after = health.told[one.rule.id] = _counted(before, one.rule, sighting)
-    if before.standing or not after.standing:
+    if not after.standing or (before.standing and (before.limit or after.limit) >= after.limit):
         return []
     successes, failures = _sums(after.buckets)
     limits = one.rule.thresholds
@@ -224,10 +237,10 @@ def _counted(told: Told, rule: Rule, sighting: Sighting) -> Told:
     successes, failures = _sums(kept)
     share, limit = 100 * failures / (successes + failures), limits.percent or 0.0
     over = not sighting.ok and share >= limit and successes + failures >= (limits.min_count or 1)
-    standing = share > limit / 2 if told.standing else over
+    standing = share > limit / 2 if told.standing and told.limit in {limit, 0.0} else over
     if not failures:
         return Told()  # nothing to count until the next failure, which is seeded anew
-    return Told(standing=standing, buckets=kept, width=width)
+    return Told(standing=standing, limit=limit if standing else 0.0, buckets=kept, width=width)
 
 
 def _counts(told: Told, width: Micros) -> Buckets:

@@ -66,16 +66,16 @@ class SqliteAlerting:
 
     async def add_rule(self, rule: Rule, entry: Entry) -> Rule:
         taken = BadRequest("there is a rule of this kind for the same place already")
-        no = await self._change(lambda db: _insert(db, "alert_rules", rows.RULE, rows.rule_values(rule), taken), entry)
+        values = rows.rule_values(rule)
+        no = await self._change_rules(lambda db: _insert(db, "alert_rules", rows.RULE, values, taken), entry)
         return structs.replace(rule, no=no)
 
     async def replace_rule(self, rule: Rule, entry: Entry) -> bool:
-        return await self._change(
-            lambda db: _update(db, "alert_rules", rows.RULE, rows.rule_values(rule), rule.no), entry
-        )
+        values = rows.rule_values(rule)
+        return await self._change_rules(lambda db: _update(db, "alert_rules", rows.RULE, values, rule.no), entry)
 
     async def delete_rule(self, no: int, entry: Entry) -> bool:
-        return await self._change(lambda db: _delete(db, "alert_rules", no), entry)
+        return await self._change_rules(lambda db: _delete(db, "alert_rules", no), entry)
 
     async def channels(self) -> tuple[Channel, ...]:
         found = await self._db.all(f"SELECT {rows.CHANNEL} FROM alert_channels ORDER BY no")
@@ -118,6 +118,15 @@ class SqliteAlerting:
             no: ChannelState(waiting=waiting, sent_at=sent_at, failed_at=failed_at, error=error)
             for no, waiting, sent_at, failed_at, error in await self._db.all(sql, (rows.json_text(tuple(nos)),))
         }
+
+    async def _change_rules(self, change: Callable[[sqlite3.Connection], T], entry: Entry) -> T:
+        def both(db: sqlite3.Connection) -> T:
+            done = change(db)
+            self._watch.forget()
+            self._watch.replan_probes(db, now=self._clock())
+            return done
+
+        return await self._change(both, entry)
 
     async def _change(self, change: Callable[[sqlite3.Connection], T], entry: Entry) -> T:
         """Carry out a change of rules or channels, and write it down if it changed anything."""

@@ -146,13 +146,14 @@ class Watch:
         health = _healths(db, {THE_WHOLE}).get(THE_WHOLE, WELL)
         told = health.told.get(rule.id, Told())
         limit = rule.thresholds.age_seconds or 0.0
-        standing = age >= limit / 2 if told.standing else age >= limit
-        if standing is told.standing:
+        passed_before = (told.limit or limit) >= limit
+        standing = age >= limit / 2 if told.standing and passed_before else age >= limit
+        if standing is told.standing and (passed_before or not standing):
             return False
         self.raise_about_the_whole(
             db, Kind.BACKLOG_AGE, {"age_seconds": round(age, 1)}, recovered=not standing, now=now
         )
-        after = structs.replace(health, told={**health.told, rule.id: Told(standing=standing, at=now)})
+        after = structs.replace(health, told={**health.told, rule.id: Told(standing=standing, limit=limit, at=now)})
         _keep(db, {THE_WHOLE: after})
         return True
 
@@ -186,6 +187,18 @@ class Watch:
         known = _healths(db, {destination_no})
         if destination_no in known:
             _keep(db, {destination_no: healths.enabled(known[destination_no])})
+
+    def replan_probes(self, db: sqlite3.Connection, *, now: Micros) -> None:
+        """The rules have changed: trials of the destinations that Waypost disabled are planned as these say."""
+        sql = (
+            "SELECT d.no, d.tenant_id, d.disabled FROM destination_health h"
+            " JOIN destinations d ON d.no = h.destination_no WHERE d.disabled_at IS NOT NULL AND d.deleted_at IS NULL"
+        )
+        tenants = {no: tenant_id for no, tenant_id, why in db.execute(sql) if rows.disabling(why).by == "system"}
+        for no, health in _healths(db, set(tenants)).items():
+            planned = healths.replanned(health, self.book(db).watched(tenants[no], no), now)
+            if planned != health:
+                _keep(db, {no: planned})
 
     def deleting(self, db: sqlite3.Connection, condition: str, parameter: int | str, *, now: Micros) -> None:
         """Living destinations are about to be deleted, and what is known of their health with them."""
