@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
 
 from pydantic import SecretStr
 
-from waypost.connect.connector import Tools
+from waypost.connect import fields
+from waypost.connect.connector import ConnectorType, Tools
 from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
 from waypost.core.filters import FilterLimits
 from waypost.core.replaying import Limits
@@ -40,11 +42,15 @@ def metadata_limits_of(settings: Settings) -> textmaps.Limits:
     )
 
 
-def vault_of(settings: Settings) -> Vault:
-    """The vault with the settings' keys, or with the key file beside the database. Raises SettingsError."""
+def vault_of(settings: Settings, types: Mapping[str, ConnectorType] | None = None) -> Vault:
+    """The vault with the settings' keys, or with the key file beside the database. Raises SettingsError.
+
+    `types` are the destination and channel types, whose fields say what in a config is sealed.
+    """
     first = settings.encryption_key
     current = parse_key(first.get_secret_value()) if first else key_beside(settings.sqlite_path)
-    return Vault([current, *(parse_key(key.get_secret_value()) for key in settings.encryption_old_keys)])
+    keys = [current, *(parse_key(key.get_secret_value()) for key in settings.encryption_old_keys)]
+    return Vault(keys, {name: fields.secret_keys(kind.config_fields) for name, kind in (types or {}).items()})
 
 
 def retry_policy_of(settings: Settings) -> RetryPolicy:

@@ -81,7 +81,7 @@ class Service:
         self.telemetry = telemetry_of(telemetry_options_of(settings), journal, self.metrics)
         tracer, journal = self.telemetry.tracer, self.telemetry.journal
         self.trouble = Trouble(self.metrics)
-        vault, rules = vault_of(settings), alert_rules_of(settings)
+        vault, rules = vault_of(settings, channels), alert_rules_of(settings)
         sequence = clock.Sequence()
         self.store = SqliteStore(
             settings.sqlite_path,

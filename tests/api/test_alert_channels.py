@@ -61,7 +61,7 @@ async def test_a_channel_is_made_changed_and_deleted(world: World) -> None:
         "name": "post",
         "target": "Elm Street 1",
         "config": {"address": "Elm Street 1"},
-        "credentials": {"pin": "1234******", "seal": f"seal-{NOW}"},
+        "credentials": {"pin": "1234********", "seal": f"seal-{NOW}"},
         "topics": ["alert.*", "attempt.failed"],
         "min_severity": "info",
         "enabled": True,

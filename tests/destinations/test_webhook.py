@@ -261,11 +261,11 @@ async def test_custom_headers_are_sent_and_masked_in_the_record() -> None:
     assert (seen.headers["authorization"], seen.headers["x-empty"]) == ("Bearer 0123456789", "")
     assert seen.headers["user-agent"] == "mine"
     request = receipt.request or {}
-    assert request["headers"]["Authorization"] == "Bear*************"
+    assert request["headers"]["Authorization"] == "Bear********"
     assert request["headers"]["webhook-id"] == "evt_1"
     assert (request["method"], request["size"]) == ("POST", len(BODY))
     assert request["url"] == f"http://{HOST}:{server.port}/hook?x=1"
-    assert [value for name, value in request["headers"].items() if name.lower() == "user-agent"] == ["****"]
+    assert [value for name, value in request["headers"].items() if name.lower() == "user-agent"] == ["************"]
     assert "0123456789" not in str(request)
 
 

@@ -41,7 +41,16 @@ class Letterbox(_Sample):
     label = "Letterbox"
     description = "Drops events into a letterbox."
     config_fields = (
-        Field(key="address", label="Address", description="Where.", required=True, minlength=3, maxlength=100),
+        Field(
+            key="address",
+            label="Address",
+            description="Where.",
+            required=True,
+            locates=True,
+            minlength=3,
+            maxlength=100,
+        ),
+        Field(key="marks", label="Marks", description="On it.", type="key_value_map", sensitive=True),
         Field(key="floor", label="Floor", description="Which.", pattern=r"-?[0-9]+", pattern_hint="a whole number"),
         Field(key="express", label="Express", description="Fast.", type="checkbox", default="false"),
         Field(key="stamps", label="Stamps", description="By country.", type="key_value_map"),

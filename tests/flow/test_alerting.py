@@ -514,7 +514,7 @@ async def test_a_tenant_sees_and_touches_its_own_channels_only(desk: Desk) -> No
 async def test_a_secret_sent_back_masked_stays_and_null_takes_away(desk: Desk) -> None:
     made = await desk.channel(credentials={"pin": "1234567890"}, config={"address": "Elm", "floor": "2"})
     desk.now += SECOND
-    same = await desk.change_channel(made, credentials={"pin": "1234******"}, config={"floor": "3"})
+    same = await desk.change_channel(made, credentials={"pin": "1234********"}, config={"floor": "3"})
     assert same.credentials == made.credentials
     assert (same.config, same.version, same.updated_at) == ({"address": "Elm", "floor": "3"}, 2, NOW + SECOND)
     changed = await desk.change_channel(same, credentials={"pin": None}, config={"floor": None}, name="other")
@@ -522,6 +522,18 @@ async def test_a_secret_sent_back_masked_stays_and_null_takes_away(desk: Desk) -
     assert changed.config == {"address": "Elm"}
     assert await faults(desk.change_channel(changed, config=None)) == ["config.address is required"]
     assert await desk.alerting.channel(made.id, None) == changed
+
+
+async def test_a_tenants_secrets_do_not_follow_a_channel_to_another_address(desk: Desk) -> None:
+    made = await desk.channel(by=CUSTOMER, credentials={"pin": "1234567890"})
+    elsewhere = {"address": "Thief Street 1"}
+    fault = "credentials.pin has to be given anew, because config.address leads to another server"
+    assert await faults(desk.change_channel(made, by=CUSTOMER, config=elsewhere)) == [fault]
+    masked = {"pin": "1234********"}
+    assert await faults(desk.change_channel(made, by=CUSTOMER, config=elsewhere, credentials=masked)) == [fault]
+    told = await desk.change_channel(made, by=CUSTOMER, config=elsewhere, credentials={"pin": "1234567890"})
+    assert told.config == elsewhere
+    assert (await desk.change_channel(told, config={"address": "Oak Street 1"})).credentials == told.credentials
 
 
 async def test_the_rules_of_the_type_hold_for_changes_too(desk: Desk) -> None:

@@ -430,7 +430,7 @@ async def test_the_body_is_checked_before_the_destination_is_looked_for(office: 
 
 async def test_a_masked_secret_sent_back_is_unchanged(office: Office) -> None:
     old = await office.create(credentials={"pin": "1234567890"})
-    same = await office.update(old, credentials={"pin": "1234******"}, config={"floor": 2})
+    same = await office.update(old, credentials={"pin": "1234********"}, config={"floor": 2})
     assert same.credentials["pin"] == "1234567890"
     new = await office.update(old, credentials={"pin": "1234*****"})
     assert new.credentials["pin"] == "1234*****"
@@ -590,3 +590,35 @@ async def test_whatever_is_patched_is_taken_or_refused(office: Office, changes: 
     else:
         assert await office.manager.destination("acme", old.id) == made
     await office.manager.delete("acme", old.id)
+
+
+async def test_a_tenants_secrets_do_not_follow_to_another_address(office: Office) -> None:
+    old = await office.create(
+        by=CUSTOMER,
+        config={"address": "https://elm.test/1", "marks": '{"x-key":"0123456789","x-id":"7"}'},
+        credentials={"pin": "1234567890"},
+    )
+    elsewhere = {"address": "https://thief.test/1"}
+    why = "has to be given anew, because config.address leads to another server"
+    both = [f"config.marks {why}", f"credentials.pin {why}"]
+    assert await faults(office.update(old, by=CUSTOMER, config=elsewhere)) == both
+    masked = {"marks": '{"x-key":"0123********","x-id":"9"}'}
+    refused = office.update(old, by=CUSTOMER, config=elsewhere | masked, credentials={"pin": "1234********"})
+    assert await faults(refused) == [f"config.marks.x-key {why}", f"credentials.pin {why}"]
+    assert await office.manager.destination("acme", old.id) == old
+
+    same = await office.update(old, by=CUSTOMER, config={"address": "https://elm.test/2"} | masked)
+    assert same.config["marks"] == '{"x-key":"0123456789","x-id":"9"}'
+    bare = await office.update(old, by=CUSTOMER, config=elsewhere | {"marks": None}, credentials=None)
+    assert bare.config == elsewhere
+    assert "pin" not in bare.credentials
+
+
+async def test_the_operator_and_who_knows_the_secrets_may_move_a_destination(office: Office) -> None:
+    marks, pin = {"x-key": "0123456789"}, {"pin": "1234567890"}
+    made = await office.create(config={"address": "https://elm.test", "marks": marks}, credentials=pin)
+    moved = await office.update(made, config={"address": "https://oak.test"})
+    assert moved.credentials == made.credentials
+    again = {"address": "https://ash.test", "marks": marks}
+    told = await office.update(moved, by=CUSTOMER, config=again, credentials=pin)
+    assert told.config["address"] == "https://ash.test"

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,10 +40,16 @@ def new_file(folder: Path) -> Path:
     return path
 
 
-def sqlite_store(folder: Path, *keys: bytes, rules: Sequence[Rule] = (), search: bool = True) -> SqliteStore:
+def sqlite_store(
+    folder: Path,
+    *keys: bytes,
+    rules: Sequence[Rule] = (),
+    search: bool = True,
+    secret_config: Mapping[str, Collection[str]] | None = None,
+) -> SqliteStore:
     return SqliteStore(
         new_file(folder),
-        Vault(keys or (KEY,)),
+        Vault(keys or (KEY,), secret_config),
         clock=lambda: NOW,
         next_seq=SequenceNumbers(node=3, clock=lambda: NOW).next,
         rules=rules,

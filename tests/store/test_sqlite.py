@@ -16,6 +16,7 @@ import pytest
 from msgspec import structs
 from structlog.testing import capture_logs
 
+from waypost.core.alerts import Channel
 from waypost.core.errors import SettingsError, Unavailable
 from waypost.core.model import DeliveryState, Destination
 from waypost.flow.clock import Sequence
@@ -25,7 +26,7 @@ from waypost.store.sqlite import store as sqlite_module
 from waypost.store.sqlite.checkpoints import Checkpoints
 from waypost.store.vault import Vault, key_beside, parse_key
 
-from .builders import NOW, destination, event, publication
+from .builders import NOW, destination, entry, event, publication
 from .conftest import KEY, sqlite_store
 
 OTHER_KEY = bytes(range(1, 33))
@@ -258,6 +259,30 @@ class TestSecrets:
             assert await store.destination("acme", to.id) == to
             await store.close()
 
+    @pytest.mark.parametrize("known", [True, False], ids=["from the start", "only after a while"])
+    async def test_secret_config_is_sealed_with_them(self, tmp_path: Path, known: bool) -> None:
+        new = structs.replace(destination(), config={"url": "https://a.test", "custom_headers": '{"x-key":"hush"}'})
+        secret = {new.type: ("custom_headers",)}
+        store = sqlite_store(tmp_path, secret_config=secret if known else {})
+        await store.open()
+        await store.put_tenant("acme", None, now=NOW)
+        to = await store.add_destination(new, limit=5)
+        channel = await store.alerting.add_channel(channel_like(new), entry(), limit=5)
+        await store.close()
+
+        store = sqlite_store(tmp_path, secret_config=secret)
+        await store.open()
+        assert await store.destination("acme", to.id) == to
+        assert await store.alerting.channels() == (channel,)
+        for table in ("destinations", "alert_channels"):
+            assert await store._db.all(f"SELECT config FROM {table}") == [('{"url":"https://a.test"}',)]
+        changed = await store.replace_destination(structs.replace(to, config=to.config | {"url": "https://b.test"}))
+        assert changed is not None
+        assert changed.config["custom_headers"] == '{"x-key":"hush"}'
+        assert await store.destination("acme", to.id) == changed
+        await store.close()
+        assert b"hush" not in (tmp_path / "waypost.db").read_bytes()
+
     async def test_moved_to_another_row_do_not_open(self, tmp_path: Path) -> None:
         store = await filled(tmp_path)
         await store.add_destination(destination(), limit=5)
@@ -268,6 +293,20 @@ class TestSecrets:
         with pytest.raises(SettingsError, match="damaged or moved"):
             await store.destinations("umbrella")
         await store.close()
+
+
+def channel_like(value: Destination) -> Channel:
+    return Channel(
+        no=0,
+        id="chn_1",
+        owner=value.tenant_id,
+        type=value.type,
+        name="post",
+        config=value.config,
+        credentials=value.credentials,
+        created_at=NOW,
+        updated_at=NOW,
+    )
 
 
 class TestKeyFile:

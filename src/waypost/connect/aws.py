@@ -73,6 +73,7 @@ ENDPOINT_FIELD = Field(
     key="endpoint",
     label="Endpoint",
     description="Another URL for the service, such as that of a VPC endpoint. Default: the region's public endpoint.",
+    locates=True,
     maxlength=2_048,
     advanced=True,
     placeholder="https://vpce-1234.example.vpce.amazonaws.com",

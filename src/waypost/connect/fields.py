@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
 FieldKind = Literal["text", "checkbox", "key_value_map", "select"]
 """What the published SDKs know; a number is text with a pattern."""
 
 MASK = "*"
+_MASK_LENGTH = 12
 _SHOWN_OF_A_SECRET = 4
 _SHORTEST_SECRET_TO_SHOW_OF = 10
 
@@ -24,8 +27,9 @@ class Option(Struct, frozen=True):
 class Field(Struct, frozen=True, kw_only=True):
     """One value that a customer fills in. All values travel as text; `pattern` is an HTML5 pattern (whole match).
 
-    `sensitive` values are masked in every answer. `read_only` values are set by Waypost and refused from outside unless
-    they are unchanged. `advanced` fields are folded away in forms.
+    `sensitive` values are masked in every answer and sealed at rest; of a sensitive `key_value_map`, each value is
+    masked by itself. `locates` says that the value decides to which server secrets are sent. `read_only` values are set
+    by Waypost and refused from outside unless they are unchanged. `advanced` fields are folded away in forms.
     """
 
     key: str
@@ -34,6 +38,7 @@ class Field(Struct, frozen=True, kw_only=True):
     type: FieldKind = "text"
     required: bool = False
     sensitive: bool = False
+    locates: bool = False
     read_only: bool = False
     advanced: bool = False
     default: str | None = None
@@ -95,23 +100,94 @@ def problems(
     return found
 
 
+def secret_keys(fields: Iterable[Field]) -> frozenset[str]:
+    return frozenset(field.key for field in fields if field.sensitive)
+
+
 def mask(value: str) -> str:
-    """A secret as it may be shown: the first four characters when it is long enough to spare them, then stars."""
+    """A secret as it may be shown: its first four characters when it is long enough to spare them, then stars.
+
+    All masks are of one length, so that none tells how long the secret is.
+    """
     shown = _SHOWN_OF_A_SECRET if len(value) >= _SHORTEST_SECRET_TO_SHOW_OF else 0
-    return value[:shown] + MASK * (len(value) - shown)
+    return value[:shown].ljust(_MASK_LENGTH, MASK)
 
 
 def redact(fields: Iterable[Field], values: Mapping[str, str]) -> dict[str, str]:
     """The values with the sensitive ones masked; a key that no field describes is masked too."""
-    open_keys = {field.key for field in fields if not field.sensitive}
-    return {key: value if key in open_keys else mask(value) for key, value in values.items()}
+    known = {field.key: field for field in fields}
+    return {key: _redacted(known.get(key), value) for key, value in values.items()}
 
 
-def unmask(fields: Iterable[Field], old: Mapping[str, str], new: Mapping[str, str | None]) -> dict[str, str | None]:
+def _redacted(field: Field | None, value: str) -> str:
+    if field is not None and not field.sensitive:
+        return value
+    entries = entries_of(value) if field is not None and field.type == "key_value_map" else None
+    return mask(value) if entries is None else _json({name: mask(text) for name, text in entries.items()})
+
+
+def unmask(fields: Iterable[Field], old: Mapping[str, str], new: Mapping[str, Any]) -> dict[str, Any]:
     """A change in which a masked secret, sent back as it was shown, means "unchanged"."""
-    sensitive = {field.key for field in fields if field.sensitive}
+    secret = {field.key: field for field in fields if field.sensitive and field.key in old}
     return {
-        key: value
+        key: _unmasked(secret[key], old[key], value) if key in secret else value
         for key, value in new.items()
-        if not (key in sensitive and value is not None and key in old and value == mask(old[key]))
+        if not (key in secret and value == mask(old[key]))
     }
+
+
+def _unmasked(field: Field, old: str, new: Any) -> Any:
+    before, after = entries_of(old), entries_of(new)
+    if field.type != "key_value_map" or not before or not after:
+        return new
+    return _json({name: before[name] if _is_masked(before, name, text) else text for name, text in after.items()})
+
+
+def unrepeated(fields: Iterable[Field], old: Mapping[str, str], new: Mapping[str, Any]) -> list[str]:
+    """The stored secrets that a change neither tells again nor takes away; those of a map as `key.name`."""
+    return [name for field in fields if field.sensitive and field.key in old for name in _left(field, old, new)]
+
+
+def _left(field: Field, old: Mapping[str, str], new: Mapping[str, Any]) -> list[str]:
+    key = field.key
+    if key not in new or new[key] == mask(old[key]):
+        return [key]
+    before, after = entries_of(old[key]), entries_of(new[key])
+    if field.type != "key_value_map" or not before or not after:
+        return []
+    return [f"{key}.{name}" for name, text in after.items() if _is_masked(before, name, text)]
+
+
+def moved(fields: Iterable[Field], old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The keys whose values lead to another server than before."""
+    return [field.key for field in fields if field.locates and _server(old, field) != _server(new, field)]
+
+
+def _server(values: Mapping[str, str], field: Field) -> str:
+    """The part of a value that says where to connect: a URL without its path; all of anything else."""
+    value = values.get(field.key) or field.default or ""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return value
+    return f"{parts.scheme}://{parts.netloc.lower()}" if parts.netloc and "," not in value else value
+
+
+def _is_masked(before: Mapping[str, str], name: str, text: object) -> bool:
+    return name in before and text == mask(before[name])
+
+
+def entries_of(value: object) -> dict[str, str] | None:
+    """The entries of a `key_value_map`, as text or as an object; None when it is neither with texts alone."""
+    try:
+        return msgspec.json.decode(value, type=dict[str, str]) if isinstance(value, str) else _texts(value)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def _texts(value: object) -> dict[str, str]:
+    return msgspec.convert(value, dict[str, str])
+
+
+def _json(entries: Mapping[str, str]) -> str:
+    return msgspec.json.encode(entries).decode()

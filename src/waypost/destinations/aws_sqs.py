@@ -78,6 +78,7 @@ The message group is the event's topic, unless a template says otherwise.
             key="queue_url",
             label="Queue URL",
             description="The URL of the queue; it also says in which region the queue is.",
+            locates=True,
             required=True,
             maxlength=2_048,
             pattern=_QUEUE_URL.pattern,

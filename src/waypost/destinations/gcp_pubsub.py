@@ -100,6 +100,7 @@ in which Pub/Sub received them; give a regional endpoint such as `https://europe
             description=(
                 "Another URL for Pub/Sub: a region's, or host:port of an emulator, to which no credentials are sent."
             ),
+            locates=True,
             advanced=True,
             maxlength=2_048,
             placeholder="https://europe-west1-pubsub.googleapis.com",

@@ -93,6 +93,7 @@ named `YEAR/MONTH/DAY/EVENT-ID.json` by the event's own time.
             key="endpoint",
             label="Endpoint",
             description="Another URL for Cloud Storage, or host:port of an emulator, to which no credentials are sent.",
+            locates=True,
             advanced=True,
             maxlength=2_048,
             placeholder=_ENDPOINT,

@@ -64,6 +64,7 @@ so look at `event-id`.
             key="brokers",
             label="Brokers",
             description="The bootstrap servers, host:port, separated by commas.",
+            locates=True,
             required=True,
             maxlength=2_048,
             placeholder="broker-1.example.com:9092,broker-2.example.com:9092",

@@ -58,6 +58,7 @@ It can arrive more than once, so look at `event-id`.
             key="server",
             label="Broker",
             description="Where the broker listens: host:port.",
+            locates=True,
             required=True,
             maxlength=300,
             placeholder="mqtt.example.com:8883",

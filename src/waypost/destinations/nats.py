@@ -57,6 +57,7 @@ of its own. A message is acknowledged when the stream has stored it.
             key="servers",
             label="Servers",
             description="The servers, host:port, separated by commas. They are tried in this order.",
+            locates=True,
             required=True,
             maxlength=2_048,
             placeholder="nats.example.com:4222",

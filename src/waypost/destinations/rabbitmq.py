@@ -52,6 +52,7 @@ queues have it. It can arrive more than once, so look at `message_id`.
             key="server_url",
             label="Server",
             description="Where RabbitMQ listens: host:port.",
+            locates=True,
             required=True,
             maxlength=300,
             placeholder="rabbitmq.example.com:5671",

@@ -50,6 +50,7 @@ memory; whether it survives a crash depends on `appendfsync`. Of a Redis Cluster
             key="server",
             label="Server",
             description="Where Redis listens: host:port.",
+            locates=True,
             required=True,
             maxlength=300,
             placeholder="redis.example.com:6379",

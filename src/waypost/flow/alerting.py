@@ -31,7 +31,7 @@ from waypost.core.model import Actor, Micros
 from waypost.flow import thresholds
 from waypost.flow.clock import token
 from waypost.flow.notices import ALERT_PREFIX
-from waypost.flow.values import merged_fields
+from waypost.flow.values import Values, merged_fields, secrets_left_behind
 from waypost.store.alerting import Alert, AlertQuery, ChannelState, Entry
 from waypost.store.base import Page, Slice, Store
 
@@ -289,6 +289,10 @@ class Alerting:
             raise Invalid([f"alert channel type {old.type} is not installed on this server"])
         config = _merged(kind.config_fields, old.config, sent, "config", problems)
         credentials = _merged(kind.credential_fields, old.credentials, sent, "credentials", problems)
+        if by.kind == "tenant" and not problems:
+            before = Values(config=old.config, credentials=old.credentials)
+            after = Values(config=config, credentials=credentials)
+            problems += secrets_left_behind(kind, before, after, sent.get("config", {}), sent.get("credentials", {}))
         changed = structs.replace(
             old,
             name=_name(sent.get("name", old.name), problems),

@@ -19,7 +19,7 @@ from waypost.flow.clock import token
 from waypost.flow.draft import Draft, Rules, id_problem, read, sent
 from waypost.flow.subscribing import taken
 from waypost.flow.textmaps import Limits
-from waypost.flow.values import Values
+from waypost.flow.values import Values, secrets_left_behind
 from waypost.store.alerting import Entry
 from waypost.store.base import Page, Slice, Store
 
@@ -254,7 +254,10 @@ class Manager:
 
     def _checked(self, kind: DestinationType, change: Change, draft: Draft, problems: list[str]) -> Values:
         """The merged values as the type wants them stored. Raises Invalid with these problems and those found here."""
-        values = Values.of(change.old).merged(kind, draft, self._limits, problems)
+        old = Values.of(change.old)
+        values = old.merged(kind, draft, self._limits, problems)
+        if change.by_tenant:
+            problems += secrets_left_behind(kind, old, values, draft.config, draft.credentials)
         if not problems:
             config, credentials = kind.prepare(
                 structs.replace(change, config=values.config, credentials=values.credentials)

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, UnsetType, structs
 
 from waypost.connect import fields
-from waypost.connect.connector import DestinationType
+from waypost.connect.connector import ConnectorType, DestinationType
 from waypost.connect.fields import Field
 from waypost.core.model import Destination
 from waypost.core.retry import RetryOverrides
@@ -76,6 +76,31 @@ def merged_fields(
         convert=lambda key, value: textmaps.as_text_or_json(value) if key in json_keys else textmaps.as_text(value),
     )
     return {key: value for key, value in values.items() if value != ""}
+
+
+def secrets_left_behind(
+    kind: ConnectorType, old: Values, new: Values, config: Changes, credentials: Changes
+) -> list[str]:
+    """What is wrong with a tenant's change that sends stored secrets to another server: it has to tell them again.
+
+    Whoever holds a token could otherwise have secrets that no answer shows sent to a server of their own.
+    """
+    parts = (
+        ("config", kind.config_fields, old.config, new.config, config),
+        ("credentials", kind.credential_fields, old.credentials, new.credentials, credentials),
+    )
+    moved = [f"{where}.{key}" for where, known, before, after, _ in parts for key in fields.moved(known, before, after)]
+    if not moved:
+        return []
+    return [
+        f"{where}.{name} has to be given anew, because {' and '.join(moved)} leads to another server"
+        for where, known, before, _, sent in parts
+        for name in _unrepeated(known, before, sent)
+    ]
+
+
+def _unrepeated(known: Sequence[Field], old: dict[str, str], sent: Changes) -> list[str]:
+    return [] if sent is None else fields.unrepeated(known, old, {} if isinstance(sent, UnsetType) else sent)
 
 
 def _changes_of_read_only(

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -25,15 +25,17 @@ _NONCE_BYTES = 12
 class Vault:
     """Seals with the first key and opens with any. A sealed text is key id, nonce, ciphertext and tag.
 
-    `context` binds a sealed text to the row it stands in: moved to another row it does not open.
+    `context` binds a sealed text to the row it stands in: moved to another row it does not open. `secret_config` names,
+    by destination or channel type, the config values that are sealed with the credentials.
     """
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    def __init__(self, keys: Sequence[bytes], secret_config: Mapping[str, Collection[str]] | None = None) -> None:
         if not keys or any(len(key) != _KEY_BYTES for key in keys):
             raise SettingsError("encryption_key: a key must be 32 bytes in base64")
         self._keys = {_key_id(key): AESGCM(key) for key in reversed(keys)}
         self._current = _key_id(keys[0])
         self._root = keys[0]
+        self.secret_config = secret_config or {}
 
     def seal(self, plain: bytes, context: str) -> bytes:
         nonce = secrets.token_bytes(_NONCE_BYTES)

@@ -81,7 +81,7 @@ def identity(db: sqlite3.Connection) -> int:
 
 
 def reseal(db: sqlite3.Connection, vault: Vault) -> None:
-    """Encrypt anew, under the current key, what an old key encrypted (key rotation)."""
+    """Encrypt anew, under the current key, what an old key encrypted (key rotation), and what was kept unsealed."""
     sealed_rows = [
         ("destinations", no, sealed, rows.credentials_context(tenant_id, destination_id))
         for no, tenant_id, destination_id, sealed in db.execute(
@@ -98,3 +98,22 @@ def reseal(db: sqlite3.Connection, vault: Vault) -> None:
             if not vault.is_current(sealed):
                 anew = vault.seal(vault.open(sealed, context), context)
                 db.execute(f"UPDATE {table} SET credentials = ? WHERE no = ?", (anew, no))
+        for kind, keys in vault.secret_config.items():
+            for key in keys:
+                _seal_config(db, vault, kind, key)
+
+
+def _seal_config(db: sqlite3.Connection, vault: Vault, kind: str, key: str) -> None:
+    """Seal a config value of a type that was kept in clear before it counted as a secret."""
+    where = " WHERE type = ? AND json_extract(config, ?) IS NOT NULL"
+    path = (kind, f'$."{key}"')
+    for row in db.execute(f"SELECT {rows.DESTINATION} FROM destinations{where}", path).fetchall():
+        found = rows.destination(row, vault)
+        context = rows.credentials_context(found.tenant_id, found.id)
+        columns = rows.sealed_apart(kind, found.config, found.credentials, context, vault)
+        db.execute("UPDATE destinations SET config = ?, credentials = ? WHERE no = ?", (*columns, found.no))
+    for row in db.execute(f"SELECT {rows.CHANNEL} FROM alert_channels{where}", path).fetchall():
+        channel = rows.channel(row, vault)
+        context = rows.channel_context(channel.id)
+        columns = rows.sealed_apart(kind, channel.config, channel.credentials, context, vault)
+        db.execute("UPDATE alert_channels SET config = ?, credentials = ? WHERE no = ?", (*columns, channel.no))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -60,6 +60,9 @@ CHANNEL = (
     " updated_at, version"
 )
 
+_OF_CONFIG = "config."
+"""Stands before the keys of config values among sealed credentials; no credential's key has a dot."""
+
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.decode
 _texts = msgspec.json.Decoder(dict[str, str])
@@ -93,6 +96,7 @@ def tenant_summary(row: Row) -> TenantSummary:
 
 
 def destination(row: Row, vault: Vault) -> Destination:
+    config, credentials = _opened(row[6], row[7], credentials_context(row[1], row[2]), vault)
     return Destination(
         no=row[0],
         tenant_id=row[1],
@@ -100,8 +104,8 @@ def destination(row: Row, vault: Vault) -> Destination:
         type=row[3],
         topics=names(row[4]),
         filter=json_value(row[5]),
-        config=_texts.decode(row[6]),
-        credentials=_texts.decode(vault.open(row[7], credentials_context(row[1], row[2]))),
+        config=config,
+        credentials=credentials,
         delivery_metadata=_optional_texts(row[8]),
         metadata=_optional_texts(row[9]),
         retry_policy=None if row[10] is None else _overrides.decode(row[10]),
@@ -121,14 +125,17 @@ def disabling(text: str | None) -> Disabling:
 
 def destination_values(value: Destination, vault: Vault) -> tuple[Any, ...]:
     """Every column of DESTINATION but `no`."""
+    config, sealed = sealed_apart(
+        value.type, value.config, value.credentials, credentials_context(value.tenant_id, value.id), vault
+    )
     return (
         value.tenant_id,
         value.id,
         value.type,
         json_text(value.topics),
         json_text(value.filter),
-        json_text(value.config),
-        vault.seal(_encode(value.credentials), credentials_context(value.tenant_id, value.id)),
+        config,
+        sealed,
         json_text(value.delivery_metadata),
         json_text(value.metadata),
         json_text(value.retry_policy),
@@ -139,6 +146,22 @@ def destination_values(value: Destination, vault: Vault) -> tuple[Any, ...]:
         json_text(value.disabled),
         json_text(value.subscriptions or None),
     )
+
+
+def sealed_apart(
+    kind: str, config: Mapping[str, str], credentials: Mapping[str, str], context: str, vault: Vault
+) -> tuple[str, bytes]:
+    """The columns `config` and `credentials`: what is secret in the config is sealed among the credentials."""
+    secret = vault.secret_config.get(kind, frozenset())
+    apart = {_OF_CONFIG + key: value for key, value in config.items() if key in secret}
+    open_ = {key: value for key, value in config.items() if key not in secret}
+    return _encode(open_).decode(), vault.seal(_encode({**credentials, **apart}), context)
+
+
+def _opened(config: str, sealed: bytes, context: str, vault: Vault) -> tuple[dict[str, str], dict[str, str]]:
+    kept, texts = _texts.decode(config), _texts.decode(vault.open(sealed, context))
+    apart = [key for key in texts if key.startswith(_OF_CONFIG)]
+    return kept | {key.removeprefix(_OF_CONFIG): texts.pop(key) for key in apart}, texts
 
 
 def credentials_context(tenant_id: str, destination_id: str) -> str:
@@ -284,14 +307,15 @@ def rule_values(value: Rule) -> tuple[Any, ...]:
 
 
 def channel(row: Row, vault: Vault) -> Channel:
+    config, credentials = _opened(row[5], row[6], channel_context(row[1]), vault)
     return Channel(
         no=row[0],
         id=row[1],
         owner=row[2],
         type=row[3],
         name=row[4],
-        config=_texts.decode(row[5]),
-        credentials=_texts.decode(vault.open(row[6], channel_context(row[1]))),
+        config=config,
+        credentials=credentials,
         topics=names(row[7]),
         min_severity=row[8],
         enabled=bool(row[9]),
@@ -304,13 +328,14 @@ def channel(row: Row, vault: Vault) -> Channel:
 
 def channel_values(value: Channel, vault: Vault) -> tuple[Any, ...]:
     """Every column of CHANNEL but `no`."""
+    config, sealed = sealed_apart(value.type, value.config, value.credentials, channel_context(value.id), vault)
     return (
         value.id,
         value.owner,
         value.type,
         value.name,
-        json_text(value.config),
-        vault.seal(_encode(value.credentials), channel_context(value.id)),
+        config,
+        sealed,
         json_text(value.topics),
         value.min_severity,
         value.enabled,
