@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 from waypost.connect.connector import Message, Receipt
 from waypost.core.message import merged_metadata
@@ -24,7 +25,15 @@ def message(
     time: int = NOON,
     **metadata: str,
 ) -> Message:
-    event = Event(seq=1, id=event_id, tenant_id="acme", topic=topic, time=time, data=data, metadata=metadata or None)
+    event = Event(
+        seq=crc32(event_id.encode()),
+        id=event_id,
+        tenant_id="acme",
+        topic=topic,
+        time=time,
+        data=data,
+        metadata=metadata or None,
+    )
     return Message(
         event=event, metadata=merged_metadata(event, None, sent_at=time), attempt=1, manual=False, sent_at=time
     )

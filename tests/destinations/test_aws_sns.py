@@ -8,6 +8,7 @@ from tests.destinations.aws_kit import connected, destination, lent, sns
 from tests.destinations.messages import ODD_BODY, message, said_of
 from tests.servers.moto import REGION, Moto
 from waypost.connect import fields
+from waypost.connect.once import delivery_id
 from waypost.core.errors import DeliveryError
 from waypost.destinations.aws_sns import AwsSnsType
 
@@ -42,7 +43,7 @@ async def test_a_fifo_topic_gets_group_and_deduplication_ids(moto: Moto) -> None
         await connection.send(message(b"{}", event_id="evt_2"))
     arrived = {each.metadata["event-id"]: each.extra for each in outlet.read(2)}
     assert arrived["evt_1"]["MessageGroupId"] == "c1"
-    assert arrived["evt_1"]["MessageDeduplicationId"] == "evt_1"
+    assert arrived["evt_1"]["MessageDeduplicationId"] == delivery_id(1, message(event_id="evt_1"))
     assert arrived["evt_2"]["MessageGroupId"] == "order.created"
     assert receipt.response is not None
 

@@ -16,6 +16,7 @@ from tests.servers.authority import Authority
 from tests.servers.azure import Namespace, Rule
 from tests.servers.https import HttpsServer
 from waypost.connect.connector import Connection
+from waypost.connect.once import delivery_id
 from waypost.core.errors import DeliveryError
 from waypost.destinations.azure_servicebus import AzureServiceBusType
 from waypost.net.guard import AddressGuard
@@ -72,7 +73,11 @@ async def test_data_and_metadata_arrive_as_they_were(azure: Azure) -> None:
     [kept] = azure.queue
     assert kept.body == ODD_BODY
     assert kept.properties == sent.metadata
-    assert kept.broker == {"MessageId": "evt_1", "Label": "order.created", "ContentType": "application/json"}
+    assert kept.broker == {
+        "MessageId": delivery_id(1, sent),
+        "Label": "order.created",
+        "ContentType": "application/json",
+    }
     assert receipt.code == "201"
     assert said_of(receipt, messages=1) == {}
 
@@ -87,7 +92,7 @@ async def test_the_session_id_is_made_from_the_event(azure: Azure) -> None:
     async with azure.connected(session_id_template="data.customer") as connection:
         sending = (connection.send(message(b'{"customer":"c%d"}' % (n % 3), event_id=f"e{n}")) for n in range(9))
         await asyncio.gather(*sending)
-    sessions = {kept.broker["MessageId"]: kept.broker["SessionId"] for kept in azure.queue}
+    sessions = {kept.properties["event-id"]: kept.broker["SessionId"] for kept in azure.queue}
     assert sessions == {f"e{n}": f"c{n % 3}" for n in range(9)}
     assert len(azure.namespace.requests) == 3
 
@@ -110,7 +115,7 @@ async def test_concurrent_messages_share_batches(azure: Azure) -> None:
     async with azure.connected() as connection:
         receipts = await asyncio.gather(*(connection.send(message(event_id=f"e{n}")) for n in range(200)))
     assert {receipt.code for receipt in receipts} == {"201"}
-    assert sorted(kept.broker["MessageId"] for kept in azure.queue) == sorted(f"e{n}" for n in range(200))
+    assert sorted(kept.properties["event-id"] for kept in azure.queue) == sorted(f"e{n}" for n in range(200))
     assert len(azure.namespace.requests) == 4
 
 
@@ -171,7 +176,7 @@ async def test_an_oversized_message_is_refused_alone(azure: Azure) -> None:
         )
     assert isinstance(came[1], DeliveryError)
     assert (came[1].code, came[1].retryable) == ("message_too_large", False)
-    assert {kept.broker["MessageId"] for kept in azure.queue} == {"small", "other"}
+    assert {kept.properties["event-id"] for kept in azure.queue} == {"small", "other"}
 
 
 async def test_what_cannot_share_a_batch_goes_alone(azure: Azure) -> None:
@@ -233,7 +238,7 @@ async def test_nothing_is_lost_while_azure_is_away(azure: Azure) -> None:
             await connection.send(message(event_id="down"))
         await azure.server.start()
         await asyncio.gather(*sending)
-    assert {kept.broker["MessageId"] for kept in azure.queue} >= {f"e{n}" for n in range(40)}
+    assert {kept.properties["event-id"] for kept in azure.queue} >= {f"e{n}" for n in range(40)}
 
 
 async def test_a_cancelled_send_leaves_the_others_unharmed(azure: Azure) -> None:
@@ -244,7 +249,7 @@ async def test_a_cancelled_send_leaves_the_others_unharmed(azure: Azure) -> None
         came = await asyncio.gather(*sending, return_exceptions=True)
         assert isinstance(came[0], asyncio.CancelledError)
         await connection.send(message(event_id="after"))
-    assert {kept.broker["MessageId"] for kept in azure.queue} >= {*(f"e{n}" for n in range(1, 10)), "after"}
+    assert {kept.properties["event-id"] for kept in azure.queue} >= {*(f"e{n}" for n in range(1, 10)), "after"}
 
 
 async def test_a_forbidden_address_is_refused_at_connect_time(azure: Azure) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import nats as library
 import pytest
+from msgspec import structs
 from nats.js.api import StreamConfig
 
 from tests.destinations.messages import ODD_BODY, message
@@ -24,7 +25,7 @@ from tests.destinations.seam import (
 )
 from tests.servers.authority import Authority
 from tests.servers.nats import LARGEST_PAYLOAD, LIMITED, PASSWORD, TOKEN, USER, Nats
-from waypost.connect.connector import Message
+from waypost.connect.once import delivery_id
 from waypost.destinations.nats import NatsType
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("nats")]
@@ -77,20 +78,43 @@ async def test_a_message_arrives_byte_for_byte(nats: Nats) -> None:
         "topic": "order.created",
         "timestamp": "2024-01-01T12:00:00Z",
         "region": "eu  x",
-        "Nats-Msg-Id": "evt_1",
+        "Nats-Msg-Id": delivery_id(1, message()),
     }
     assert receipt.code == "ack"
     assert receipt.response == {"stream": name, "sequence": 1, "duplicate": False}
 
 
 async def test_a_repetition_is_stored_once_unless_it_was_asked_for(nats: Nats) -> None:
-    again = message()
-    by_hand = Message(event=again.event, metadata=again.metadata, attempt=2, manual=True, sent_at=again.sent_at)
+    first = message()
+    again, by_hand = structs.replace(first, attempt=2), structs.replace(first, attempt=3, manual=True)
     async with stream_of(nats) as (subject, jetstream):
         async with connected(KIND, config_of(nats, subject), CREDENTIALS) as connection:
-            receipts = [await connection.send(sent) for sent in (again, again, by_hand)]
+            receipts = [await connection.send(sent) for sent in (first, again, by_hand)]
         assert len(await stored(jetstream, subject)) == 2
     assert [(receipt.response or {})["duplicate"] for receipt in receipts] == [False, True, False]
+
+
+async def test_destinations_and_tenants_share_a_stream(nats: Nats) -> None:
+    """One event to two destinations, and another tenant's event of the same id: each is stored."""
+    sent = message(event_id="order-1001")
+    foreign = structs.replace(sent, event=structs.replace(sent.event, seq=sent.event.seq + 1, tenant_id="zeta"))
+    async with stream_of(nats) as (subject, jetstream):
+        for no, each in ((1, sent), (2, sent), (3, foreign)):
+            to = structs.replace(destination(KIND, config_of(nats, subject), CREDENTIALS), no=no)
+            connection = await KIND.connect(to, tools())
+            receipt = await connection.send(each)
+            await connection.close()
+            assert (receipt.response or {})["duplicate"] is False
+        assert len(await stored(jetstream, subject)) == 3
+
+
+async def test_what_is_called_a_repetition_the_first_time_is_sent_once_more(nats: Nats) -> None:
+    """Somebody else used the id, or this process died before it knew: rather twice than never."""
+    async with stream_of(nats) as (subject, jetstream):
+        async with connected(KIND, config_of(nats, subject), CREDENTIALS) as connection:
+            receipts = [await connection.send(message()) for _ in range(2)]
+        assert len(await stored(jetstream, subject)) == 2
+    assert [(receipt.response or {})["duplicate"] for receipt in receipts] == [False, False]
 
 
 async def test_a_token(nats: Nats) -> None:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from waypost.connect.batch import Limits
 from waypost.connect.connector import Change, DestinationType, Message, Tools
 from waypost.connect.fields import Field
+from waypost.connect.once import delivery_id
 from waypost.connect.options import own_options
 from waypost.connect.template import Template, compile_template, template_problems
 from waypost.core.errors import DeliveryError, Invalid
@@ -273,16 +274,17 @@ def _role_problems(config: Mapping[str, str]) -> list[str]:
 
 
 class FifoIds:
-    """Message group and deduplication ids of FIFO queues and topics: a template or the topic, and the event's id.
+    """Message group and deduplication ids of FIFO queues and topics: a template or the topic, and the delivery's id.
 
-    What AWS would not take as an id is replaced by its SHA-256.
+    What AWS would not take as a group is replaced by its SHA-256.
     """
 
-    def __init__(self, template: str | None) -> None:
+    def __init__(self, destination_no: int, template: str | None) -> None:
+        self._destination_no = destination_no
         self._group: Template = compile_template(template, otherwise=_topic) if template else _topic
 
     def of(self, message: Message) -> tuple[str, str]:
-        return _fifo_id(self._group(message)), _fifo_id(message.event.id)
+        return _fifo_id(self._group(message)), delivery_id(self._destination_no, message)
 
 
 def group_problems(config: Mapping[str, str], name: str) -> list[str]:

@@ -65,7 +65,7 @@ needs `kms:GenerateDataKey` and `kms:Decrypt` for that key.
 The message is the event's data. It has three attributes: `topic` and `event-id`, by which subscriptions can filter, and
 `metadata`, a JSON object of text values. An event can arrive more than once: recognise it by its `event-id`.
 
-On a FIFO topic, the event's id is the deduplication id, so that SNS itself drops what is repeated within five minutes.
+On a FIFO topic, SNS itself drops what this destination repeats within five minutes.
 The message group is the event's topic, unless a template says otherwise.
 """
     service: ClassVar[Service] = _SNS
@@ -97,7 +97,7 @@ The message group is the event's topic, unless a template says otherwise.
     async def connect(self, destination: Destination, tools: Tools) -> Connection:
         config = destination.config
         topic = config["topic_arn"]
-        ids = FifoIds(config.get("message_group_id_template")) if topic.endswith(".fifo") else None
+        ids = FifoIds(destination.no, config.get("message_group_id_template")) if topic.endswith(".fifo") else None
         client = await self.client(destination, tools)
         return SnsConnection(client, topic, ids, batch_limits(tools, **_BATCH))
 

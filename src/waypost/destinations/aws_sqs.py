@@ -69,7 +69,7 @@ needs `kms:GenerateDataKey` and `kms:Decrypt` for that key.
 The message body is the event's data. The message attribute `metadata` is a JSON object of text values, with
 `event-id`, `topic` and `timestamp` among them. An event can arrive more than once: recognise it by its `event-id`.
 
-On a FIFO queue, the event's id is the deduplication id, so that SQS itself drops what is repeated within five minutes.
+On a FIFO queue, SQS itself drops what this destination repeats within five minutes.
 The message group is the event's topic, unless a template says otherwise.
 """
     service: ClassVar[Service] = _SQS
@@ -131,7 +131,7 @@ The message group is the event's topic, unless a template says otherwise.
     async def connect(self, destination: Destination, tools: Tools) -> Connection:
         config = destination.config
         url = config["queue_url"]
-        ids = FifoIds(config.get("message_group_id_template")) if url.endswith(".fifo") else None
+        ids = FifoIds(destination.no, config.get("message_group_id_template")) if url.endswith(".fifo") else None
         client = await self.client(destination, tools)
         return SqsConnection(client, url, ids, batch_limits(tools, **_BATCH))
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from waypost.connect.azure_bus import BusConnection, Item, Service, access_problems, rendered
 from waypost.connect.connector import Connection, DestinationType, Message, Tools
 from waypost.connect.fields import Field
+from waypost.connect.once import delivery_id
 from waypost.connect.template import LONGEST_TEMPLATE, compile_template, template_problems
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
@@ -44,9 +45,9 @@ az servicebus queue authorization-rule keys list --resource-group GROUP --namesp
 ```
 
 The message's body is the event's data as it was published; its content type is `application/json`, its subject (label)
-the event's topic, its message id the event's id. With **duplicate detection** on the queue, a repeated delivery of the
-same event is dropped by Service Bus, also one that was asked for by hand within the detection window. The metadata
-(`timestamp`, `event-id`, `topic` and more) are application properties.
+the event's topic. With **duplicate detection** on the queue, Service Bus drops what this destination repeats, by the
+message id; what is sent again by hand has another. The metadata (`timestamp`, `event-id`, `topic` and more) are
+application properties.
 
 A queue or topic with **sessions** needs a session id template. Messages are sent over HTTPS (port 443), in batches
 where several are waiting.
@@ -106,12 +107,13 @@ where several are waiting.
 
     async def connect(self, destination: Destination, tools: Tools) -> Connection:
         config = destination.config
-        rendering = _Rendering(config.get("session_id_template"), config.get("partition_key_template"))
+        rendering = _Rendering(destination.no, config.get("session_id_template"), config.get("partition_key_template"))
         return BusConnection.of(_SERVICE, destination, tools, rendering)
 
 
 class _Rendering:
-    def __init__(self, session_id: str | None, partition_key: str | None) -> None:
+    def __init__(self, destination_no: int, session_id: str | None, partition_key: str | None) -> None:
+        self._destination_no = destination_no
         self._keys = {
             name: compile_template(text)
             for name, text in (("SessionId", session_id), ("PartitionKey", partition_key))
@@ -120,8 +122,8 @@ class _Rendering:
 
     def __call__(self, message: Message) -> Item:
         keys = {name: _key(name, template(message)) for name, template in self._keys.items()}
-        event = message.event
-        broker = {"MessageId": event.id, "Label": event.topic, "ContentType": "application/json", **keys}
+        own = {"MessageId": delivery_id(self._destination_no, message), "Label": message.event.topic}
+        broker = {**own, "ContentType": "application/json", **keys}
         return rendered(message, broker, "".join(keys.values()))
 
 

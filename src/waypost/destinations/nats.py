@@ -11,6 +11,7 @@ from waypost.connect.connector import Connection, DestinationType, Message, Rece
 from waypost.connect.fields import Field
 from waypost.connect.headers import HeaderNames
 from waypost.connect.link import Link, timeout_of
+from waypost.connect.once import delivery_id
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, template_problems
 from waypost.connect.tls import tls_context, tls_fields, tls_problems
 from waypost.core.errors import DeliveryError
@@ -49,8 +50,8 @@ class NatsType(DestinationType):
 
 An event arrives as one message. Its data is the event's data, byte for byte; its headers are the metadata, among them
 `event-id`, `topic` and `timestamp`. Its subject is the event's topic, or what the subject template makes of it. The
-header `Nats-Msg-Id` is the event's id, by which JetStream drops a message that it already has; a retry by hand has one
-of its own. A message is acknowledged when the stream has stored it.
+header `Nats-Msg-Id` names the delivery: JetStream drops what this destination repeats by it; a retry by hand has one of
+its own. A message is acknowledged when the stream has stored it.
 """
     config_fields: ClassVar[tuple[Field, ...]] = (
         Field(
@@ -104,7 +105,7 @@ of its own. A message is acknowledged when the stream has stored it.
             destination.credentials,
         )
         link = Link(config["servers"], opener.open, timeout=timeout_of(tools.options, self.type))
-        return NatsConnection(link, _subject_of(config.get("subject_template")))
+        return NatsConnection(destination.no, link, _subject_of(config.get("subject_template")))
 
 
 def _credential_problems(credentials: Mapping[str, str]) -> list[str]:
@@ -153,7 +154,8 @@ class _Opener:
 class NatsConnection:
     """Publishes to whatever subjects the events come to; concurrent messages share the connection."""
 
-    def __init__(self, link: Link[Nats], subject: Template) -> None:
+    def __init__(self, destination_no: int, link: Link[Nats], subject: Template) -> None:
+        self._destination_no = destination_no
         self._link = link
         self._subject = subject
         self._names = HeaderNames("")
@@ -161,11 +163,15 @@ class NatsConnection:
     async def send(self, message: Message) -> Receipt:
         subject = _checked(self._subject(message))
         headers = {name: clean_header_value(value) for name, value in self._names.of(message.metadata).items()}
-        headers["Nats-Msg-Id"] = _message_id(message)
+        headers["Nats-Msg-Id"] = delivery_id(self._destination_no, message)
         request = {"subject": subject, "headers": headers, "size": len(message.body)}
         try:
             async with self._link.use() as client:
                 ack = await client.publish(subject, headers, message.body)
+                if ack.duplicate and (message.manual or message.attempt == 1):
+                    # nothing was sent under this id before, or by a process that died: rather twice than never
+                    headers["Nats-Msg-Id"] += f"-{message.sent_at:x}"
+                    ack = await client.publish(subject, headers, message.body)
         except DeliveryError as error:
             error.request = request
             raise
@@ -187,9 +193,3 @@ def _checked(subject: str) -> str:
         sentence = f"{subject[:100]!r} is not a subject that can be published to"
         raise DeliveryError("invalid_subject", sentence, retryable=False)
     return subject
-
-
-def _message_id(message: Message) -> str:
-    """The id by which JetStream knows a repetition; what somebody sends again by hand is meant to be stored again."""
-    plain = clean_header_value(message.event.id)
-    return f"{plain}/{message.attempt}" if message.manual else plain
