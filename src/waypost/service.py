@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -43,6 +43,7 @@ from waypost.flow.replays import Planner, Replays
 from waypost.flow.retention import Janitor
 from waypost.flow.skips import SkipCounts
 from waypost.flow.trouble import Trouble
+from waypost.observe import ending
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
 from waypost.observe.telemetry import telemetry_of
@@ -64,9 +65,18 @@ from waypost.parts import (
     vault_of,
 )
 from waypost.settings import Settings
+from waypost.stopping import Stopping
 from waypost.store.sqlite import SqliteStore
 
 _SWITCH_INTERVAL = 0.001
+_ENDS_WITHIN = 5.0
+"""Seconds that a part may take to end, beside the time that attempts under way get."""
+
+
+class _Part(Protocol):
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Service:
@@ -243,30 +253,33 @@ class Service:
     async def running(self) -> AsyncIterator[Service]:
         """Started, and at the end closed in the order in which nothing is lost."""
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(asyncio.to_thread, self.telemetry.close)
+
+            def at_the_end(who: str, close: Callable[[], Awaitable[object]]) -> None:
+                seconds = self.settings.shutdown_timeout + _ENDS_WITHIN
+                stack.push_async_callback(lambda: ending.within(seconds, who, close()))
+
+            at_the_end("telemetry", lambda: asyncio.to_thread(self.telemetry.close))
             await self.store.open()
-            stack.push_async_callback(self.store.close)
+            at_the_end("store", self.store.close)
             await self.tools.http.start()
-            stack.push_async_callback(self.tools.http.close)
+            at_the_end("http", self.tools.http.close)
             await self.access.refresh()
             await self.catalogue.refresh()
-            stack.push_async_callback(self._flush_skips)
+            at_the_end("skips", self._flush_skips)
             for endless in (self.access.keep_fresh(), self.skips.keep(), self.metering.keep()):
                 stack.callback(asyncio.create_task(endless).cancel)
-            await self.trouble.start()
-            stack.push_async_callback(self.trouble.close)
-            await self.notifier.start()
-            stack.push_async_callback(self.notifier.close)
-            await self.dispatcher.start()
-            stack.push_async_callback(self.dispatcher.close)
-            await self.replay_runner.start()
-            stack.push_async_callback(self.replay_runner.close)
-            await self.janitor.start()
-            stack.push_async_callback(self.janitor.close)
-            await self.indexer.start()
-            stack.push_async_callback(self.indexer.close)
-            await self.expunger.start()
-            stack.push_async_callback(self.expunger.close)
+            parts: dict[str, _Part] = {
+                "trouble": self.trouble,
+                "notifier": self.notifier,
+                "dispatcher": self.dispatcher,
+                "replays": self.replay_runner,
+                "retention": self.janitor,
+                "indexer": self.indexer,
+                "expunger": self.expunger,
+            }
+            for who, part in parts.items():
+                await part.start()
+                at_the_end(who, part.close)
             stack.callback(self.live.close)
             yield self
 
@@ -300,8 +313,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, journal: Journal, ready: Callable[[Service, str, str | None], None]) -> None:
-    """Run until SIGINT or SIGTERM. `ready` hears the service, its URL and the first admin key, if one was made now.
+async def serve(
+    settings: Settings, journal: Journal, ready: Callable[[Service, str, str | None], None], stopping: Stopping
+) -> None:
+    """Run until it is to stop. `ready` hears the service, its URL and the first admin key, if one was made now.
 
     Raises SettingsError when it cannot start.
     """
@@ -312,8 +327,7 @@ async def serve(settings: Settings, journal: Journal, ready: Callable[[Service, 
             first_key = await service.access.ensure_key()
             server = _Server(http_server(service.app, settings.trusted_proxies))
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, _stop, server, service)
+            stopping.by(partial(loop.call_soon_threadsafe, _stop, server, service))
             settle_down()
             ready(service, _url_of(listening), first_key.secret if first_key else None)
             await server.serve(sockets=[listening])

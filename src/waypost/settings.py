@@ -110,6 +110,9 @@ class Settings(BaseSettings):
         180.0, description="How long a worker owns a delivery; at least twice the longest attempt."
     )
     shutdown_timeout: Seconds = Field(8.0, description="How long a stop waits for attempts under way.")
+    shutdown_deadline: Seconds = Field(
+        25.0, description="Longest stop as a whole; what has not ended by then is ended by force, with status 70."
+    )
     sweep_interval: Seconds = Field(5.0, description="How often the store is searched for forgotten deliveries.")
 
     # retries: the server's policy, which a destination may override
@@ -270,6 +273,10 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else json."
     )
+    log_queue_lines: Count = Field(
+        10_000, description="Most lines that wait to be written; more are dropped and counted."
+    )
+    log_queue_bytes: Count = Field(8_388_608, description="Most bytes of them.")
     log_events: bool = Field(True, description="One line per publish and one per attempt.")
     metrics: bool = Field(True, description="Serve `/metrics`, open to whoever reaches the port.")
     otel_endpoint: str | None = Field(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import msgspec
 from bench.servers import free_port
@@ -17,6 +17,7 @@ from waypost.net.http import HttpClient, HttpRequest, HttpResponse
 
 KEY = "an-admin-key-for-tests"
 _STARTED_WITHIN = 30
+_ENDED_WITHIN = 60
 
 
 class Server:
@@ -46,19 +47,40 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "waypost",
-            "serve",
-            cwd=self._folder,
-            env=self._environment,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
+    async def start(self, log: IO[bytes] | None = None, output: IO[bytes] | int = asyncio.subprocess.DEVNULL) -> None:
+        await self.launch("-m", "waypost", "serve", log=log, output=output)
         async with asyncio.timeout(_STARTED_WITHIN):
             while not await self._answers():
                 await asyncio.sleep(0.05)
+
+    async def launch(self, *arguments: str, log: IO[bytes] | None, output: IO[bytes] | int) -> None:
+        """Start this Python with such arguments, and do not wait for an answer."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, cwd=self._folder, env=self._environment, stdout=output, stderr=log
+        )
+
+    @property
+    def output(self) -> asyncio.StreamReader:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def gone(self) -> None:
+        """Wait until it takes no more requests."""
+        async with asyncio.timeout(_STARTED_WITHIN):
+            while True:
+                try:
+                    await self._http.send(HttpRequest(method="GET", url=f"{self.url}/healthz"))
+                except DeliveryError:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def ended(self) -> int:
+        """Its exit status, once it has ended by itself."""
+        async with asyncio.timeout(_ENDED_WITHIN):
+            return await self._process.wait()
 
     async def _answers(self) -> bool:
         assert self._process.returncode is None, "the server ended while starting"
@@ -74,7 +96,8 @@ class Server:
         return await self._process.wait()
 
     async def kill(self) -> None:
-        self._process.kill()
+        if self._process.returncode is None:
+            self._process.kill()
         await self._process.wait()
 
     async def number(self, name: str) -> float:

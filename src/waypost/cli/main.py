@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -37,23 +38,44 @@ def serve(
     """Run the server: API, delivery and store in one process, with one SQLite file."""
     from waypost import service  # noqa: PLC0415  the client commands start without the server's libraries
     from waypost.observe import logs  # noqa: PLC0415
+    from waypost.stopping import Stopping  # noqa: PLC0415
 
     chosen = settings.load(host=host, port=port, database_url=database_url)
     if dev:
         chosen = chosen.model_copy(update={"webhook_allowed_networks": (*chosen.webhook_allowed_networks, *LOOPBACK)})
-    lines, journal = logs.configure(chosen.log_level, chosen.log_format, wide_lines=chosen.log_events)
+    stopping = Stopping(chosen.shutdown_deadline)
+    stopping.watch()
+    lines, journal = logs.configure(
+        chosen.log_level,
+        chosen.log_format,
+        wide_lines=chosen.log_events,
+        most_lines=chosen.log_queue_lines,
+        most_bytes=chosen.log_queue_bytes,
+    )
+    stopping.last_words = lines.close
 
     def ready(running: service.Service, url: str, first_key: str | None) -> None:
-        typer.echo(f"waypost {__version__} listens on {url}  (API reference: {url}/docs)")
+        greeting = f"waypost {__version__} listens on {url}  (API reference: {url}/docs)"
         if first_key is not None:
             saved = client.save_admin_key(running.settings, first_key)
-            typer.echo(f"admin key, shown this once: {first_key}\n(kept for this machine's commands in {saved})")
-        sys.stdout.flush()
+            greeting += f"\nadmin key, shown this once: {first_key}\n(kept for this machine's commands in {saved})"
+        _say(greeting)
 
     try:
-        uvloop.run(service.serve(chosen, journal, ready))
+        uvloop.run(service.serve(chosen, journal, ready, stopping))
     finally:
         lines.close()
+    if stopping.status:
+        raise typer.Exit(stopping.status)
+
+
+def _say(text: str) -> None:
+    """Print what a server goes on without, should nobody be able to read it."""
+    try:
+        typer.echo(text)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.command()

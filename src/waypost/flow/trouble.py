@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -67,11 +68,11 @@ class Trouble:
 
     # in the writing thread
 
-    def committed(self, size: int, seconds: float) -> None:
+    def committed(self, size: int, seconds: float, kinds: Mapping[str, int]) -> None:
         self._since = None
         self._metrics.committed(size, seconds)
 
-    def failed(self, error: str) -> None:
+    def failed(self, error: str, kinds: Mapping[str, int]) -> None:
         self._error = error
         self._metrics.store_failed()
         loop = self._loop

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from waypost import __version__
 from waypost.core.alerts import SEVERITIES, TOPICS
+from waypost.observe.logs import tally
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -357,6 +358,7 @@ class PrometheusMetrics(Collector):
         yield counted("waypost_stream_messages_missed", "Messages left out of slow live streams.", self._missed)
         yield shown("waypost_replays_running", "Replays that have not ended.", self._replays)
         yield counted("waypost_search_events_indexed", "Events taken into the search index.", self._indexed)
+        yield counted("waypost_log_lines_dropped", "Lines of the log that could not be written.", tally.dropped)
 
     def _histograms(self) -> Iterator[Metric]:
         timed = HistogramMetricFamily

@@ -6,6 +6,7 @@ queue that is full loses its oldest.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -235,7 +236,7 @@ class _Numbers:
 
     def close(self) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_SECONDS_TO_EXPORT)
         self._exporter.shutdown()
 
     def _run(self) -> None:
@@ -317,6 +318,10 @@ class _Lines:
         self._processors.remove(self._pass_on)
 
     def emit(self, line: Mapping[str, Any]) -> None:
+        with contextlib.suppress(Exception):  # whoever logs must not fail for it
+            self._emit(line)
+
+    def _emit(self, line: Mapping[str, Any]) -> None:
         level = line.get("level", "info")
         self._logger.emit(
             timestamp=time.time_ns(),

@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -26,32 +27,63 @@ A log that grows while it is carried over never ends; little is left then, for m
 
 
 class Checkpoints:
-    """A thread that makes checkpoints, as long as there are commits. A reader or writer never waits for one."""
+    """A thread that makes checkpoints, as long as there are commits. A reader or writer never waits for one.
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    `measured` hears, in that thread, how many bytes the log has after each.
+    """
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], measured: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._connect = connect
-        self._due = threading.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="waypost-checkpoints", daemon=True)
+        self._measured = measured
+        self._changed = threading.Condition()
+        self._due = False
+        self._closing = False
+        self._rest = _EVERY
+        self.thread = threading.Thread(target=self._run, name="waypost-checkpoints", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        self.thread.start()
 
     def committed(self) -> None:
         """There is something to carry over."""
-        self._due.set()
+        if not self._due:
+            with self._changed:
+                self._due = True
+                self._changed.notify()
 
     def close(self) -> None:
-        self._closing.set()
-        self._due.set()
-        self._thread.join()
+        """Have the thread end. It may still be at work when this returns."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+
+    def _next(self) -> bool:
+        """Wait until there is something to carry over, and then for more of it; False when it is time to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due or self._closing)
+            self._changed.wait_for(lambda: self._closing, timeout=self._rest)
+            self._due = False
+            return not self._closing
 
     def _run(self) -> None:
-        with contextlib.closing(self._connect()) as db:
-            while self._due.wait() and not self._closing.wait(_EVERY):
-                self._due.clear()
+        with contextlib.ExitStack() as opened:
+            db: sqlite3.Connection | None = None
+            while self._next():
                 try:
+                    db = db or opened.enter_context(contextlib.closing(self._connect()))
                     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                except sqlite3.Error as error:
+                    self._measured(_log_size(db))
+                    self._rest = _EVERY
+                except Exception as error:  # noqa: BLE001  whatever it is, the log must not grow for ever
                     _log.warning("checkpoint_failed", error=str(error))
-                    self._closing.wait(_EVERY_WHEN_FAILING)
+                    self._rest = _EVERY_WHEN_FAILING
+
+
+def _log_size(db: sqlite3.Connection) -> int:
+    (_, _, path) = db.execute("PRAGMA database_list").fetchone()
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except OSError:
+        return 0

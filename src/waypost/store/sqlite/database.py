@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from waypost.core.errors import Unavailable
+from waypost.observe import ending
 from waypost.store.base import Direction, Page, Slice
 from waypost.store.sqlite import rows
 from waypost.store.sqlite.checkpoints import LONGEST_LOG, Checkpoints
@@ -18,6 +20,7 @@ from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.writer import CommitObserver, GroupWriter, Handler
 
 T = TypeVar("T")
+_END_WITHIN = 5.0
 
 
 class Database:
@@ -52,11 +55,13 @@ class Database:
         *,
         undone: Callable[[], None],
         equip: Callable[[sqlite3.Connection], None] = lambda _: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin to read and write; `handlers` do the work of each kind that `submit` takes, beside that of `write`.
 
         `undone` is called, in the writing thread, whenever what they did has been rolled back. `equip` gets every
-        connection for reading once, in its thread.
+        connection for reading once, in its thread. `check` is called around every commit: it raises Unavailable when
+        the file is no longer where it is looked for.
         """
         self._equip = equip
         self._pool = ThreadPoolExecutor(self._readers, thread_name_prefix="waypost-reader")
@@ -68,23 +73,35 @@ class Database:
             observer=self._observer,
             committed=self._checkpoints.committed,
             undone=undone,
+            check=check,
+            free=self.free,
         )
         self._writer.start()
         self._checkpoints.start()
 
     @property
     def writing(self) -> bool:
-        """Whether the writing thread is alive."""
+        """Whether the writing thread is alive and well."""
         return self._writer.alive
 
-    async def close(self) -> None:
-        """Finish what was handed in."""
-        await self._writer.close()
-        await asyncio.to_thread(self._checkpoints.close)
-        await asyncio.to_thread(self._pool.shutdown)
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+    def free(self) -> int | None:
+        """How many bytes the disk has left for the file; None when that is not known."""
+        try:
+            return shutil.disk_usage(self.path.parent).free
+        except OSError:
+            return None
+
+    async def close(self) -> bool:
+        """Finish what was handed in, in bounded time. Whether all has ended; if not, the log says who has not."""
+        ended = await self._writer.close(self._busy_timeout + _END_WITHIN)
+        self._checkpoints.close()
+        ended &= await ending.joined(self._checkpoints.thread, _END_WITHIN)
+        ended &= await ending.shut_down(self._pool, "waypost-reader", _END_WITHIN)
+        if ended:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        return ended
 
     def submit(self, kind: str, payload: Any) -> asyncio.Future[Any]:
         return self._writer.submit(kind, payload)

@@ -20,6 +20,7 @@ from waypost.core import ids
 from waypost.core.errors import Unavailable
 from waypost.core.model import SECOND, Micros
 from waypost.core.search import Search, of_tenant, of_topic, tokens_of
+from waypost.observe import ending
 from waypost.store.base import EventQuery, Publication, StoredEvent
 from waypost.store.paging import Page, Slice, TimeRange
 from waypost.store.search import Indexed, Progress
@@ -33,6 +34,7 @@ from waypost.store.sqlite.window import Way, Window
 _MOST_ASKED = 500
 """Events that are asked one by one, at most."""
 _LOOKED_AT = 200
+_END_WITHIN = 5.0
 _SETTLED = SECOND
 """After this time events with lower numbers hardly ever come in."""
 _LOST_IN_A_CRASH = 60 * SECOND
@@ -60,8 +62,7 @@ class SqliteSearch:
             self._index.remove()
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
-        if self._enabled:
+        if await ending.shut_down(self._thread, "waypost-search", _END_WITHIN) and self._enabled:
             self._index.close()
 
     def equip(self, db: sqlite3.Connection) -> None:

@@ -165,9 +165,10 @@ class SqliteStore:
     async def close(self) -> None:
         if self._lock_file is None:
             return
-        await self._db.close()
+        ended = await self._db.close()
         await self._search.close()
-        self._unlock()
+        if ended:  # who still writes keeps the lock until the process ends
+            self._unlock()
 
     def _unlock(self) -> None:
         if self._lock_file is not None:

@@ -8,16 +8,22 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
 from msgspec import Struct
 
 from waypost.core.errors import Unavailable
+from waypost.observe import ending
 
 _log = structlog.get_logger(__name__)
 _COMPLAIN_EVERY = 10.0
+_SAME_TROUBLE = 60.0
+"""Seconds without a full disk after which the next time is told of anew."""
+_LEAST_REST, _LONGEST_REST = 0.05, 5.0
+"""Seconds until it is begun again after crashes."""
 
 
 class Work(Struct, eq=False, gc=True):
@@ -38,23 +44,25 @@ Handler = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 
 class CommitObserver(Protocol):
-    """Hears of every commit: how many pieces of work it held and how long it took, in seconds; and of failures.
+    """Hears of every commit and of every failure, in the writing thread.
 
-    Called in the writing thread.
+    `kinds` counts the pieces of work of each kind.
     """
 
-    def committed(self, size: int, seconds: float) -> None: ...
+    def committed(self, size: int, seconds: float, kinds: Mapping[str, int]) -> None:
+        """How many pieces of work a commit held, and how many seconds it took."""
+        ...
 
-    def failed(self, error: str) -> None:
-        """The database itself failed: nothing of the group was stored."""
+    def failed(self, error: str, kinds: Mapping[str, int]) -> None:
+        """The database itself failed: nothing of these was stored."""
         ...
 
 
 class Unobserved:
-    def committed(self, size: int, seconds: float) -> None:
+    def committed(self, size: int, seconds: float, kinds: Mapping[str, int]) -> None:
         pass
 
-    def failed(self, error: str) -> None:
+    def failed(self, error: str, kinds: Mapping[str, int]) -> None:
         pass
 
 
@@ -74,65 +82,101 @@ class GroupWriter:
         observer: CommitObserver,
         committed: Callable[[], None],
         undone: Callable[[], None],
+        check: Callable[[], None] = lambda: None,
+        free: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """`check` raises Unavailable when commits go nowhere; `free` is how many bytes the disk has left."""
         self._connect = connect
         self._handlers = handlers
         self._largest_group = largest_group
         self._observer = observer
         self._committed = committed
         self._undone = undone
+        self._check = check
+        self._free = free
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
-        self._closed = False
+        self.thread = threading.Thread(target=self._run, name="waypost-writer", daemon=True)
+        self._group: list[Work] = []
+        self._closing = threading.Event()
+        self._ended = False
+        self._crashes = 0
         self._failures = 0
-        self._complain_at = 0.0
+        self._complain_at = self._full_until = 0.0
 
     def start(self) -> None:
-        self._thread.start()
+        self.thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        """Whether there is somebody who writes; not so when it crashed the last time, until it has gone well again."""
+        return self.thread.is_alive() and not self._crashes
 
     def submit(self, kind: str, payload: Any) -> asyncio.Future[Any]:
         """Hand work in. The future resolves after the commit that holds it."""
         future = self._loop.create_future()
-        if self._closed:
+        if self._closing.is_set():
             future.set_exception(Unavailable("the store is closed"))
         else:
             self._queue.put(Work(kind, payload, future))
         return future
 
-    async def close(self) -> None:
-        """Finish what was handed in, then end the thread. Idempotent."""
-        if not self._closed:
-            self._closed = True
+    async def close(self, within: float) -> bool:
+        """Finish what was handed in, then end the thread. Whether it ended in so many seconds. Idempotent."""
+        if not self._closing.is_set():
+            self._closing.set()
             self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        return await ending.joined(self.thread, within)
 
     def _run(self) -> None:
+        """Serve until it is time to end. Whatever happens, nobody waits for work that nobody does."""
         try:
-            with contextlib.closing(self._connect()) as connection:
-                while group := self._next_group():
-                    began = time.perf_counter()
-                    self._carry_out(connection, group)
-                    self._report(group)
-                    if not _failed_whole(group):
-                        self._committed()
-                        self._observer.committed(len(group), time.perf_counter() - began)
-        except Exception:  # noqa: BLE001  whatever it was, nobody may wait for a thread that is gone
-            _log.exception("writer_died")
-            self._closed = True
-            self._refuse_what_waits()
+            while not self._ended:
+                try:
+                    self._serve()
+                except Exception as error:  # noqa: BLE001  begin again, with a new connection
+                    self._crashed(error)
+                    self._closing.wait(min(_LONGEST_REST, _LEAST_REST * 2**self._crashes))
+        finally:
+            self._closing.set()
+            self._refuse(Unavailable("the store is closed"))
 
-    def _refuse_what_waits(self) -> None:
+    def _serve(self) -> None:
+        with contextlib.closing(self._connect()) as connection:
+            while True:
+                self._group = self._next_group()
+                if not self._group:
+                    self._ended = True
+                    return
+                began = time.perf_counter()
+                self._carry_out(connection, self._group)
+                group, self._group = self._group, []
+                self._report(group)
+                self._crashes = 0
+                kinds = Counter([work.kind for work in group if not isinstance(work.error, Unavailable)])
+                if kinds:
+                    self._committed()
+                    self._observer.committed(kinds.total(), time.perf_counter() - began, kinds)
+
+    def _crashed(self, error: Exception) -> None:
+        self._crashes += 1
+        _log.error("writer_crashed", crashes=self._crashes, exc_info=error)
+        self._refuse(Unavailable(f"the store's writer has failed: {error}"))
+        with contextlib.suppress(Exception):
+            self._observer.failed(str(error), {})
+
+    def _refuse(self, error: Unavailable) -> None:
+        """Fail what is in hand and what waits."""
+        group, self._group = self._group, []
         with contextlib.suppress(queue.Empty):
             while True:
                 work = self._queue.get_nowait()
-                if work is not None:
-                    work.error = Unavailable("the store's writer has died")
-                    self._report([work])
+                if work is None:
+                    self._ended = True
+                else:
+                    group.append(work)
+        _fail(group, error)
+        self._report(group)
 
     def _next_group(self) -> list[Work]:
         """The work that has gathered, waiting for the first piece; empty when it is time to end."""
@@ -152,23 +196,32 @@ class GroupWriter:
     def _carry_out(self, connection: sqlite3.Connection, group: list[Work]) -> None:
         try:
             self._transact(connection, group)
+        except Unavailable as error:
+            self._refused(group, error, error)
         except sqlite3.DatabaseError as error:
             if _is_the_databases_own(error):
-                self._complain(error)
-                _fail(group, Unavailable(f"the store cannot take it now: {error}"))
-                self._observer.failed(str(error))
+                self._refused(group, error, Unavailable(f"the store cannot take it now: {error}"))
             else:
                 self._one_by_one(connection, group, error)
         except Exception as error:  # noqa: BLE001  whatever it is, it belongs to the piece that caused it
             self._one_by_one(connection, group, error)
 
-    def _complain(self, error: sqlite3.DatabaseError) -> None:
-        """One line a while, however many groups fail."""
+    def _refused(self, group: list[Work], error: Exception, said: Unavailable) -> None:
+        self._complain(error)
+        _fail(group, said)
+        self._observer.failed(str(error), Counter([work.kind for work in group]))
+
+    def _complain(self, error: Exception) -> None:
+        """One line a while, however many groups fail; that the disk is full once, as long as it lasts."""
         self._failures += 1
-        if time.monotonic() >= self._complain_at:
-            code = getattr(error, "sqlite_errorname", None)
+        now, code = time.monotonic(), getattr(error, "sqlite_errorname", None)
+        if code == "SQLITE_FULL":
+            if now >= self._full_until:
+                _log.critical("disk_full", error=str(error), free_bytes=self._free())
+            self._full_until = now + _SAME_TROUBLE
+        if now >= self._complain_at:
             _log.error("store_failed", error=str(error), code=code, groups=self._failures)
-            self._failures, self._complain_at = 0, time.monotonic() + _COMPLAIN_EVERY
+            self._failures, self._complain_at = 0, now + _COMPLAIN_EVERY
 
     def _one_by_one(self, connection: sqlite3.Connection, group: list[Work], error: Exception) -> None:
         if len(group) == 1:
@@ -178,6 +231,7 @@ class GroupWriter:
             self._carry_out(connection, [work])
 
     def _transact(self, connection: sqlite3.Connection, group: list[Work]) -> None:
+        self._check()
         connection.execute("BEGIN IMMEDIATE")
         try:
             for kind, handler in self._handlers.items():
@@ -187,9 +241,11 @@ class GroupWriter:
                 for work, outcome in zip(same, handler(connection, [w.payload for w in same]), strict=True):
                     work.outcome = outcome
             connection.execute("COMMIT")
+            self._check()
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk ends it by itself
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
             self._undone()
             raise
 
@@ -211,10 +267,6 @@ def _resolve(group: list[Work]) -> None:
 def _fail(group: list[Work], error: Exception) -> None:
     for work in group:
         work.error = error
-
-
-def _failed_whole(group: list[Work]) -> bool:
-    return isinstance(group[0].error, Unavailable)
 
 
 def _is_the_databases_own(error: sqlite3.DatabaseError) -> bool:
