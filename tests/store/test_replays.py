@@ -37,7 +37,7 @@ def replay(**changes: Any) -> Replay:
         Replay(
             seq=builders.next_seq(),
             tenant_id="acme",
-            asked={"topic": "order.*", "time": {"gte": "2024-01-01"}},
+            asked={"topic": "order.*", "id": f"evt_{builders.next_seq()}"},
             query=EventQuery(tenant_ids=("acme",), statuses=(Status.EXHAUSTED,), time=TimeRange(gte=NOW - SECOND)),
             wanted=Wanted(statuses=(Status.EXHAUSTED,)),
             by=OPERATOR,
@@ -314,6 +314,20 @@ class TestLimits:
         audited = await store.alerting.audit_log(EntryQuery(), Page(limit=9))
         joined = [entry.detail.get("already_asked_for", False) for entry in audited.items]
         assert joined == [True, True, False]
+
+    async def test_the_same_asked_for_again_while_it_runs_is_the_one_that_runs(self, store: Store) -> None:
+        first = replay(by=CUSTOMER)
+        limits = Limits(per_hour=first.selected, running=1)
+        await added(store, first, limits)
+        again = structs.replace(first, seq=builders.next_seq(), created_at=NOW + SECOND)
+        assert (await added(store, again, limits)).seq == first.seq
+        assert [each.seq for each in await store.replays.working()] == [first.seq]
+        others = structs.replace(again, by=OPERATOR), structs.replace(again, seq=builders.next_seq(), asked={})
+        for other in others:
+            assert (await added(store, other)).seq == other.seq
+        await store.replays.end(first, entry("end"), now=NOW)
+        after = structs.replace(first, seq=builders.next_seq())
+        assert (await added(store, after)).seq == after.seq
 
     async def test_so_many_of_a_tenants_run_at_one_time(self, store: Store) -> None:
         limits = Limits(per_hour=None, running=2)

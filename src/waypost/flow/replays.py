@@ -113,14 +113,18 @@ class Replays:
         return replay
 
     async def create(self, wish: Wish, *, by: Actor) -> Replay:
-        """Begin a replay. Raises NotFound, BadRequest for a disabled destination, Invalid or TooMany for the limits."""
+        """Begin a replay, or give the one that runs when the same caller has asked for the same before.
+
+        Raises NotFound, BadRequest for a disabled destination, Invalid or TooMany for the limits.
+        """
         replay = await self._drawn_up(wish, by)
         detail: dict[str, Any] = {"events": replay.asked, "destination_id": replay.destination_id}
         detail |= {"missed": wish.missed, "selected": replay.selected}
         entry = _entry("create", replay, detail, by=by)
         added = await self._store.replays.add(replay, entry, limits=self._limits.of(by))
-        _log.info("replay_created", tenant_id=replay.tenant_id, replay_id=replay_id(replay), selected=replay.selected)
-        self._wake()
+        if added.seq == replay.seq:
+            _log.info("replay_created", tenant_id=added.tenant_id, replay_id=replay_id(added), selected=added.selected)
+            self._wake()
         return added
 
     async def left(self, tenant_id: str | None, *, by: Actor) -> int | None:

@@ -118,7 +118,10 @@ class ReplayStore(Protocol):
         ...
 
     async def add(self, replay: Replay, entry: Entry, *, limits: Limits) -> Replay:
-        """Store a new replay. Raises TooMany."""
+        """Store a new replay, or give the one that runs which the same actor has asked for in the same words before.
+
+        That one is not charged again. Raises TooMany.
+        """
         ...
 
     async def replays(self, query: ReplayQuery, page: Page) -> Slice[Replay]:

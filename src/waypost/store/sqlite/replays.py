@@ -98,15 +98,18 @@ class SqliteReplays:
     # replays
 
     async def add(self, replay: Replay, entry: Entry, *, limits: Limits) -> Replay:
-        def add(db: sqlite3.Connection) -> None:
+        def add(db: sqlite3.Connection) -> Replay:
+            running = _running_like(db, replay)
+            if running is not None:
+                return running
             if replay.tenant_id is not None:
                 _check_limits(db, replay.tenant_id, replay, limits)
             marks = ", ".join("?" * _WIDTH)
             db.execute(f"INSERT INTO replays VALUES ({marks})", _values(replay))
             self._watch.write_down(db, entry)
+            return replay
 
-        await self._db.write(add)
-        return replay
+        return await self._db.write(add)
 
     async def replays(self, query: ReplayQuery, page: Page) -> Slice[Replay]:
         conditions = (
@@ -193,6 +196,20 @@ def _standings(db: sqlite3.Connection, event_seqs: Sequence[int]) -> dict[int, S
         statuses[seq][no] = status_of(DeliveryState(state), attempt=attempt, leased=bool(leased))
     retried = dict(db.execute(_RETRIED, listed))
     return {seq: Standing(statuses[seq], retried.get(seq, 0)) for seq in event_seqs}
+
+
+def _running_like(db: sqlite3.Connection, replay: Replay) -> Replay | None:
+    """What the same caller asked for in the same words, if it has not come to its end."""
+    sql = f"""{_SELECT} WHERE r.state < 2 AND r.state = 0 AND r.tenant_id IS ? AND r.destination_no IS ? AND r.asked = ?
+              AND r.wanted = ? AND r.actor_kind = ? AND r.actor IS ?"""
+    values = (
+        replay.tenant_id,
+        replay.wanted.destination_no,
+        rows.json_text(replay.asked),
+        rows.json_text(replay.wanted),
+    )
+    found = db.execute(sql, (*values, replay.by.kind, replay.by.name)).fetchone()
+    return None if found is None else _replay(found)
 
 
 def _check_limits(db: sqlite3.Connection, tenant_id: str, replay: Replay, limits: Limits) -> None:
