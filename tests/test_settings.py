@@ -10,7 +10,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from waypost.core.errors import SettingsError
-from waypost.parts import retry_policy_of
+from waypost.parts import retry_policy_of, tools_of
 from waypost.settings import Settings, load, shown
 
 ROOT = Path(__file__).parent.parent
@@ -194,3 +194,16 @@ def test_the_settings_page_is_up_to_date() -> None:
     spec.loader.exec_module(generate)
     written = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert written == generate.document(), "run scripts/generate_settings_docs.py"
+
+
+def test_denied_networks_and_the_proxy_reach_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAYPOST_WEBHOOK_DENIED_NETWORKS", "8.8.8.0/24,2606:4700::/32")
+    monkeypatch.setenv("WAYPOST_WEBHOOK_ALLOWED_NETWORKS", "0.0.0.0/0")
+    monkeypatch.setenv("WAYPOST_WEBHOOK_PROXY_GUARDS", "true")
+    tools = tools_of(load())
+    assert [tools.guard.kind(address) is None for address in ("8.8.8.8", "2606:4700::1", "10.0.0.1")] == [
+        False,
+        False,
+        True,
+    ]
+    assert tools.http.settings.proxy_guards

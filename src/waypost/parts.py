@@ -181,8 +181,11 @@ def stream_bounds_of(settings: Settings) -> live.Bounds:
 
 
 def tools_of(settings: Settings) -> Tools:
-    networks = [ip_network(network) for network in settings.webhook_allowed_networks]
-    guard = AddressGuard(networks, enabled=settings.webhook_address_guard)
+    guard = AddressGuard(
+        [ip_network(network) for network in settings.webhook_allowed_networks],
+        enabled=settings.webhook_address_guard,
+        denied_networks=[ip_network(network) for network in settings.webhook_denied_networks],
+    )
     resolver = GuardedResolver(SystemResolver(timeout=settings.dns_timeout), guard, ttl=settings.dns_ttl)
     http = HttpSettings(
         connect_timeout=settings.webhook_connect_timeout,
@@ -192,6 +195,7 @@ def tools_of(settings: Settings) -> Tools:
         user_agent=settings.webhook_user_agent,
         http2=settings.webhook_http2,
         proxy=settings.webhook_proxy.get_secret_value() if settings.webhook_proxy else None,
+        proxy_guards=settings.webhook_proxy_guards,
         pool_size=settings.webhook_keep_alive,
         ca_bundle=str(settings.webhook_ca_file) if settings.webhook_ca_file else None,
     )

@@ -149,6 +149,10 @@ class Settings(BaseSettings):
         "x-waypost-", pattern=r"^[A-Za-z0-9-]*$", description="Prefix of Waypost's headers."
     )
     webhook_allowed_networks: Networks = Field((), description="Networks (csv of CIDRs) let through the address guard.")
+    webhook_denied_networks: Networks = Field(
+        (),
+        description="Networks (csv of CIDRs) that nothing may reach, whatever else is set: also not mail and alerts.",
+    )
     webhook_address_guard: bool = Field(True, description="Refuse private, local and reserved addresses.")
     webhook_secret_overlap: Seconds = Field(86_400.0, description="How long a rotated secret still signs.")
     webhook_headers_omit: Names = Field(
@@ -171,6 +175,10 @@ class Settings(BaseSettings):
     webhook_allow_http: bool = Field(True, description="Permit webhook URLs without TLS.")
     webhook_proxy: SecretStr | None = Field(
         None, description="Forward proxy for webhooks: `http://user:pass@host:port`."
+    )
+    webhook_proxy_guards: bool = Field(
+        False,
+        description="The proxy looks names up and decides what may be reached; else it gets checked addresses only.",
     )
     webhook_ca_file: Path | None = Field(None, description="Further CA certificates (PEM) for webhook receivers.")
     webhook_connect_timeout: Seconds = Field(5.0, description="Longest wait for a connection, TLS included.")

@@ -10,11 +10,13 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from html.parser import HTMLParser
+from ipaddress import ip_network
 from typing import Any, cast
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from hypothesis import given
+from msgspec import structs
 
 from tests.alerts.kit import NOON, complaints, connected, local_tools, notice
 from tests.alerts.vendor import NOTICES
@@ -24,6 +26,7 @@ from waypost.alerts.email import EmailType, compose, recipients_of, server_of
 from waypost.connect.channel import Channel, Notice
 from waypost.connect.connector import Receipt
 from waypost.core.errors import DeliveryError, SettingsError
+from waypost.net.guard import AddressGuard
 
 KIND = EmailType()
 USER, PASSWORD = "way@post", "p:a/s?s w#rd%"
@@ -123,6 +126,22 @@ def parts_of(message: EmailMessage) -> tuple[str, str]:
     plain_part, html_part = (cast("EmailMessage", part) for part in message.iter_parts())
     assert (plain_part.get_content_type(), html_part.get_content_type()) == ("text/plain", "text/html")
     return plain_part.get_content().replace("\r\n", "\n"), html_part.get_content().replace("\r\n", "\n")
+
+
+async def test_a_mail_server_may_be_private_but_not_where_the_operator_denies_everything() -> None:
+    mailbox = Mailbox()
+    denied = AddressGuard(denied_networks=[ip_network("127.0.0.0/8")])
+    async with (
+        mail_server(mailbox) as port,
+        local_tools(email_server=f"smtp+plain://localhost:{port}", email_from=FROM) as tools,
+    ):
+        async with connected(KIND, TO, {}, structs.replace(tools, guard=AddressGuard())) as connection:
+            await connection.send(notice())
+        async with connected(KIND, TO, {}, structs.replace(tools, guard=denied)) as connection:
+            with pytest.raises(DeliveryError) as caught:
+                await connection.send(notice())
+    assert caught.value.code == "blocked_address"
+    assert len(mailbox.received) == 1
 
 
 class Page(HTMLParser):

@@ -607,36 +607,76 @@ async def test_the_environment_has_no_say(client: Clients) -> None:
         assert (await http.send(post(server))).status == 200
 
 
-async def test_a_proxy_for_http(client: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_is_told_the_checked_address(client: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    guard = AddressGuard([ip_network("192.0.2.0/24")])
+    guard = AddressGuard([ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")])
     async with receiver() as server, proxy() as forward:
-        names = Names(receiver_test=("192.0.2.7",))
+        names = Names(receiver_test=("192.0.2.7",), six_test=("2001:db8::7",))
         resolver = GuardedResolver(names, guard)
         async with client(guard=guard, resolver=resolver, proxy=forward.url) as http:
             assert (await http.send(post(server))).status == 200
-    assert forward.asked == [f"POST http://{HOST}:{server.port}/hook"]
+            assert (await http.send(post(server, host="six.test"))).status == 200
+            assert (await http.send(post(server, host="192.0.2.9"))).status == 200
+    addresses = ("CONNECT 192.0.2.7", "CONNECT [2001:db8::7]", "POST http://192.0.2.9")
+    assert [asked.rpartition(":")[0] for asked in forward.asked] == list(addresses)
+    assert [seen.headers["host"] for seen in server.seen] == [
+        f"{host}:{server.port}" for host in (HOST, "six.test", "192.0.2.9")
+    ]
 
 
-async def test_a_proxy_for_https_sees_no_headers(client: Clients, authority: Authority) -> None:
+async def test_a_proxy_for_https_sees_no_headers_and_no_name(client: Clients, authority: Authority) -> None:
     async with receiver(tls=authority.context()) as server, proxy() as forward:
         url = f"http://user:word@127.0.0.1:{forward.port}"
         async with client(proxy=url, ca_bundle=str(authority.path)) as http:
             response = await http.send(post(server, scheme="https", headers=["webhook-signature: v1,abc"]))
     assert response.headers == {"content-length": "2"}
-    assert forward.asked == [f"CONNECT {HOST}:{server.port}"]
+    assert forward.asked == [f"CONNECT 127.0.0.1:{server.port}"]
+    assert server.seen[0].headers["host"] == f"{HOST}:{server.port}"
+    assert HOST.encode() not in forward.heads[0]
     assert b"webhook-signature" not in forward.heads[0]
     assert b"Proxy-Authorization: Basic" in forward.heads[0]
     assert "proxy-authorization" not in server.seen[0].headers
 
 
-async def test_behind_a_proxy_the_guard_judges_what_it_can(client: Clients, names: Names) -> None:
-    names.known["inside.test"] = ("10.1.2.3",)
+async def test_behind_a_proxy_what_is_not_known_to_be_allowed_is_refused(client: Clients, names: Names) -> None:
+    names.known |= {"inside.test": ("10.1.2.3",), "both.test": ("1.1.1.1", "10.1.2.3")}
     async with receiver() as server, proxy() as forward, client(AddressGuard(), proxy=forward.url) as http:
+        for host in ("127.0.0.1", "0x7f.1", "inside.test", "both.test"):
+            assert (await failure(http, post(server, host=host))).code == "blocked_address"
+        assert (await failure(http, post(server, host="only-the-proxy-knows.test"))).code == "dns_error"
+    assert forward.asked == []
+
+
+async def test_a_name_that_changes_its_answer_gains_nothing_behind_a_proxy(client: Clients, names: Names) -> None:
+    """The proxy would find 127.0.0.1 for the name; it is never asked to look."""
+    names.known["rebound.test"] = ("1.1.1.1",)
+    async with receiver() as server, proxy() as forward, client(AddressGuard(), proxy=forward.url) as http:
+        await http.send(post(server, host="rebound.test"))
+        names.known["rebound.test"] = ("127.0.0.1",)
+        assert (await failure(http, post(server, host="rebound.test"))).code == "blocked_address"
+    assert forward.asked == [f"CONNECT 1.1.1.1:{server.port}"]
+
+
+async def test_after_a_failure_a_proxy_is_asked_for_the_next_address(client: Clients, names: Names) -> None:
+    names.known["two.test"] = ("1.1.1.1", "1.0.0.1")
+    async with proxy() as forward, client(AddressGuard(), proxy=forward.url) as http:
+        for _ in range(2):  # the proxy cannot connect
+            await failure(http, HttpRequest(method="POST", url="http://two.test:9/", body=b"{}"))
+    assert forward.asked == ["CONNECT 1.1.1.1:9", "CONNECT 1.0.0.1:9"]
+
+
+async def test_a_proxy_that_guards_is_told_names(client: Clients, names: Names) -> None:
+    names.known["inside.test"] = ("10.1.2.3",)
+    async with (
+        receiver() as server,
+        proxy() as forward,
+        client(AddressGuard(), proxy=forward.url, proxy_guards=True) as http,
+    ):
         for host in ("127.0.0.1", "0x7f.1", "inside.test"):
             assert (await failure(http, post(server, host=host))).code == "blocked_address"
         assert forward.asked == []
         assert (await http.send(post(server, host="only-the-proxy-knows.test"))).status == 200
+    assert forward.asked == [f"POST http://only-the-proxy-knows.test:{server.port}/hook"]
 
 
 async def test_a_proxy_that_is_down(client: Clients) -> None:

@@ -40,7 +40,8 @@ from waypost.net.authorities import system_bundle
 from waypost.net.dial import network_error
 from waypost.net.exchange import clean_header_value
 from waypost.net.hosts import HostPort, parse_host
-from waypost.net.resolve import SystemResolver
+from waypost.net.names import ascii_name
+from waypost.net.resolve import GuardedResolver, Resolver, SystemResolver
 
 _SERVER = "The mail server"
 _MOST_RECIPIENTS = 20
@@ -109,7 +110,7 @@ def server_of(options: Mapping[str, Any]) -> MailServer | None:
 
 def recipients_of(text: str) -> tuple[str, ...]:
     """The addresses of a comma-separated list. Raises ValueError with the end of a sentence ("must ...")."""
-    addresses = tuple(dict.fromkeys(part.strip(" ") for part in text.split(",")))
+    addresses = tuple(dict.fromkeys(_in_ascii(part.strip(" ")) for part in text.split(",")))
     if len(addresses) > _MOST_RECIPIENTS:
         raise ValueError(f"must have at most {_MOST_RECIPIENTS} addresses")
     wrong = next((address for address in addresses if not _is_address(address)), None)
@@ -167,14 +168,18 @@ has the same `Message-ID`.
         if server is None:
             raise DeliveryError("configuration_error", "No mail server is set up (WAYPOST_SMTP_URL)", retryable=False)
         context = await asyncio.to_thread(_context, server.ca_file)
-        return EmailConnection(server, context, recipients_of(channel.config["to"]))
+        resolver = GuardedResolver(SystemResolver(), tools.guard.for_operators())
+        return EmailConnection(server, resolver, context, recipients_of(channel.config["to"]))
 
 
 class EmailConnection:
     """Sends messages to one list of recipients."""
 
-    def __init__(self, server: MailServer, tls: ssl.SSLContext, recipients: tuple[str, ...]) -> None:
+    def __init__(
+        self, server: MailServer, resolver: Resolver, tls: ssl.SSLContext, recipients: tuple[str, ...]
+    ) -> None:
         self._server = server
+        self._resolver = resolver
         self._tls = tls
         self._recipients = recipients
 
@@ -213,7 +218,7 @@ class EmailConnection:
 
     async def _open(self, client: SMTP) -> None:
         """Connect, and do all that has to come before a message. Nothing is sent in clear where TLS is asked for."""
-        await client.connect(sock=await _socket(self._server.at))
+        await client.connect(sock=await _socket(self._server.at, self._resolver))
         if self._server.security == "starttls":
             await client.ehlo()
             if not client.supports_extension("starttls"):
@@ -311,9 +316,19 @@ def _sender(text: str | None) -> Address:
     if text is None:
         raise ValueError("from must be set where server is")
     found: tuple[Address, ...] = _POLICY.header_factory("from", text).addresses if text.isprintable() else ()
-    if len(found) != 1 or not _is_address(found[0].addr_spec):
+    address = _in_ascii(found[0].addr_spec) if len(found) == 1 else ""
+    if not _is_address(address):
         raise ValueError("from must be an address such as alerts@example.com or Waypost <alerts@example.com>")
-    return found[0]
+    return Address(found[0].display_name, addr_spec=address)
+
+
+def _in_ascii(address: str) -> str:
+    """The address with its domain as it is looked up; unchanged where that cannot be done."""
+    local, at, domain = address.rpartition("@")
+    try:
+        return f"{local}{at}{domain if domain.isascii() else ascii_name(domain)}"
+    except ValueError:
+        return address
 
 
 def _is_address(text: str) -> bool:
@@ -332,10 +347,10 @@ def _context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-async def _socket(server: HostPort) -> socket.socket:
-    """A connection to the first of the server's addresses that answers. The address guard is for customers' servers."""
+async def _socket(server: HostPort, resolver: Resolver) -> socket.socket:
+    """A connection to the first of the server's addresses that answers."""
     trouble: OSError = ConnectionError()
-    for address in await SystemResolver().addresses(server.host, server.port):
+    for address in await resolver.addresses(server.host, server.port):
         opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
             opened.setblocking(False)

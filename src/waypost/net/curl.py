@@ -44,7 +44,8 @@ class Transfer(Struct, kw_only=True, eq=False, gc=False):
     """One exchange on its way through the engine.
 
     `headers` are the request's lines as libcurl takes them. `pin` says which addresses the host has: an authority and
-    a list. `dns` is the time (microseconds) that finding them took.
+    a list, or behind a proxy the one to which it shall open a tunnel. `dns` is the time (microseconds) that finding
+    them took.
     """
 
     request: HttpRequest
@@ -234,7 +235,9 @@ class CurlEngine:
             setopt(pycurl.POSTFIELDS, request.body)
         else:
             _load_other_method(handle.curl, request)
-        if transfer.pin is not None and self._pins.get(transfer.pin[0]) != transfer.pin[1]:
+        if self._settings.proxy:
+            setopt(pycurl.CONNECT_TO, _tunnel(transfer.pin))
+        elif transfer.pin is not None and self._pins.get(transfer.pin[0]) != transfer.pin[1]:
             self._pin(handle, *transfer.pin)
         waits = transfer.pin is not None and transfer.pin[0] in self._multiplexing
         if waits != handle.waits:
@@ -395,6 +398,14 @@ def _load_other_method(curl: pycurl.Curl, request: HttpRequest) -> None:
     else:
         curl.setopt(pycurl.HTTPGET, 1)
     curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+
+
+def _tunnel(pin: tuple[str, str] | None) -> list[str]:
+    """What makes libcurl ask its proxy for a tunnel to an address: `Host` and the certificate keep the name."""
+    if pin is None:
+        return []
+    (host, _, port), address = pin[0].rpartition(":"), pin[1]
+    return [f"{host}:{port}:{f'[{address}]' if ':' in address else address}:{port}"]
 
 
 def _poll_bits(wanted: int) -> int:

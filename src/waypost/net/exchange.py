@@ -18,8 +18,9 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     first byte of its answer, `total_timeout` to the last. Of an answer's body `body_cap` bytes are kept; what follows
     is read and dropped, so that the connection can be used again, up to `drain_cap`, where the connection is cut.
     `pool_size` idle connections are kept, each for at most `max_idle` and none older than `max_connection_age`.
-    `proxy` is the URL of a forward proxy for all requests; the environment's proxies are never used. `ca_bundle` is a
-    PEM file of authorities trusted in addition to the system's.
+    `proxy` is the URL of a forward proxy for all requests; the environment's proxies are never used. It is told checked
+    addresses, never names, unless `proxy_guards`: then it looks names up and decides what may be reached. `ca_bundle`
+    is a PEM file of authorities trusted in addition to the system's.
     """
 
     connect_timeout: float = 5.0
@@ -31,6 +32,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     user_agent: str = "Waypost"
     http2: bool = True
     proxy: str | None = None
+    proxy_guards: bool = False
     pool_size: int = 1000
     max_idle: float = 60.0
     max_connection_age: float = 600.0

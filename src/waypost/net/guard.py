@@ -13,6 +13,7 @@ _FORBIDDEN_V4 = {
     IPv4Network("10.0.0.0/8"): "a private address",
     IPv4Network("100.64.0.0/10"): "a carrier's private address",
     IPv4Network("127.0.0.0/8"): "a loopback address",
+    IPv4Network("168.63.129.16/32"): "the address of Azure's platform services",
     IPv4Network("169.254.0.0/16"): "a link-local address",
     IPv4Network("172.16.0.0/12"): "a private address",
     IPv4Network("192.0.0.0/24"): "a reserved address",
@@ -26,15 +27,17 @@ _FORBIDDEN_V4 = {
     IPv4Network("240.0.0.0/4"): "a reserved address",
 }
 _NAT64 = IPv6Network("64:ff9b::/96")
-_COMPATIBLE = IPv6Network("::/96")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _FORBIDDEN_V6 = {
     IPv6Network("::1/128"): "a loopback address",
     IPv6Network("::/128"): "the unspecified address",
-    _COMPATIBLE: "a reserved address",
+    IPv6Network("::/96"): "a reserved address",
+    _MAPPED: "an IPv4 address written as IPv6",
     _NAT64: "a translated address",
     IPv6Network("64:ff9b:1::/48"): "a translated address",
     IPv6Network("100::/64"): "a discard address",
     IPv6Network("2001::/32"): "a Teredo address",
+    IPv6Network("2001::/23"): "an address of a protocol",
     IPv6Network("2001:db8::/32"): "a documentation address",
     IPv6Network("2002::/16"): "a 6to4 address",
     IPv6Network("3fff::/20"): "a documentation address",
@@ -44,6 +47,10 @@ _FORBIDDEN_V6 = {
     IPv6Network("fec0::/10"): "a site-local address",
     IPv6Network("ff00::/8"): "a multicast address",
 }
+_PUBLIC_V6 = IPv6Network("2000::/3")
+"""All that IANA hands out for the public internet (IPv6 Global Unicast Address Assignments)."""
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""The upper half of an interface identifier whose lower half is an IPv4 address (RFC 5214, section 6.1)."""
 _V4_PARTS = 4
 
 
@@ -51,22 +58,36 @@ class AddressGuard:
     """Says which addresses are out of bounds.
 
     Forbidden is what the IANA special-purpose registries hold and no public host can have, also where it hides in an
-    IPv6 address (mapped, translated, 6to4). `allowed_networks` are the operator's exceptions; with `enabled=False`
-    everything may be reached.
+    IPv6 address (mapped, translated, 6to4), and in IPv6 all that is not public. `allowed_networks` are the operator's
+    exceptions; with `enabled=False` everything may be reached. Whatever else holds, nothing in `denied_networks` is.
     """
 
-    def __init__(self, allowed_networks: Sequence[Network] = (), enabled: bool = True) -> None:
+    def __init__(
+        self,
+        allowed_networks: Sequence[Network] = (),
+        enabled: bool = True,
+        *,
+        denied_networks: Sequence[Network] = (),
+    ) -> None:
         self.allowed_networks = tuple(allowed_networks)
+        self.denied_networks = tuple(denied_networks)
         self.enabled = enabled
 
     def kind(self, address: str | Address) -> str | None:
         """What sort of forbidden address this is ("a private address"); None for one that may be reached."""
-        if not self.enabled:
+        if not self.enabled and not self.denied_networks:
             return None
         known = _parse(address) if isinstance(address, str) else address
         if known is None:
             return "not an IP address"
-        return next((kind for form in _forms(known) if (kind := self._kind_of_form(form)) is not None), None)
+        forms = tuple(_forms(known))
+        if any(form in network for form in forms for network in self.denied_networks):
+            return "an address that the operator denies"
+        return self._forbidden(forms) if self.enabled else None
+
+    def for_operators(self) -> AddressGuard:
+        """The guard for servers that the operator names: only what is denied outright is out of bounds."""
+        return AddressGuard(enabled=False, denied_networks=self.denied_networks)
 
     def refusal(self, address: str | Address) -> str | None:
         """Why an address may not be reached, as a sentence; None when it may."""
@@ -85,12 +106,22 @@ class AddressGuard:
             return f"{host} is not a valid IP address"
         return self.refusal(address)
 
-    def _kind_of_form(self, address: Address) -> str | None:
-        if any(address in network for network in self.allowed_networks):
-            return None
-        if isinstance(address, IPv4Address):
-            return next((kind for network, kind in _FORBIDDEN_V4.items() if address in network), None)
-        return next((kind for network, kind in _FORBIDDEN_V6.items() if address in network), None)
+    def _forbidden(self, forms: Sequence[Address]) -> str | None:
+        if forms[-1] in _MAPPED and any(self._is_allowed(form) for form in forms):
+            return None  # only another spelling of what the operator allows (RFC 4291, section 2.5.5.2)
+        return next(
+            (kind for form in forms if not self._is_allowed(form) and (kind := _kind_of(form)) is not None), None
+        )
+
+    def _is_allowed(self, address: Address) -> bool:
+        return any(address in network for network in self.allowed_networks)
+
+
+def _kind_of(address: Address) -> str | None:
+    if isinstance(address, IPv4Address):
+        return next((kind for network, kind in _FORBIDDEN_V4.items() if address in network), None)
+    known = next((kind for network, kind in _FORBIDDEN_V6.items() if address in network), None)
+    return known or (None if address in _PUBLIC_V6 else "outside of the public IPv6 addresses")
 
 
 def looks_like_address(host: str) -> bool:
@@ -154,23 +185,21 @@ def _number(label: str) -> int | None:
 
 
 def _forms(address: Address) -> Iterator[Address]:
-    """The address itself and the IPv4 address that it carries, all of which have to be allowed.
-
-    A mapped address (RFC 4291, 2.5.5.2) is only another spelling of its IPv4 address.
-    """
+    """The IPv4 addresses that an address carries, then the address itself. All of them have to be allowed."""
     if isinstance(address, IPv4Address):
         yield address
-    elif address.ipv4_mapped is not None:
-        yield address.ipv4_mapped
     else:
-        yield IPv6Address(int(address))
         yield from _carried(address)
+        yield IPv6Address(int(address))  # without a scope
 
 
 def _carried(address: IPv6Address) -> Iterator[IPv4Address]:
+    low = IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
     if address.sixtofour is not None:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if address in _NAT64:
-        yield IPv4Address(int(address) & 0xFFFFFFFF)
+    if address in _NAT64 or int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
+        yield low

@@ -7,6 +7,7 @@ import re
 from msgspec import Struct
 
 from waypost.net.guard import AddressGuard, literal_address, looks_like_address
+from waypost.net.names import ascii_name
 
 MOST_HOSTS = 32
 _LONGEST_NAME = 253
@@ -72,9 +73,7 @@ def _address(text: str) -> str:
 
 
 def _ascii(name: str) -> str:
-    if name.isascii():
-        return name.lower()
     try:
-        return name.encode("idna").decode().lower()
-    except UnicodeError as error:
+        return ascii_name(name)
+    except ValueError as error:
         raise ValueError("must have a valid host before the port") from error

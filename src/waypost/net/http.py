@@ -34,8 +34,9 @@ class HttpClient:
     """Sends requests; safe for any number at once. Bound to the event loop in which it was started.
 
     Where a host leads is asked of the resolver, and libcurl is pinned to the answer; the guard sees each address again
-    before its socket opens. Behind a forward proxy, which looks names up by itself, the guard judges what the resolver
-    finds, if it finds anything. Redirects are answers like any other. Certificates are always verified.
+    before its socket opens. A forward proxy opens a tunnel to one of the checked addresses, and so looks nothing up;
+    one that guards by itself gets the name, unless what the resolver finds for it is forbidden. Redirects are answers
+    like any other. Certificates are always verified.
     """
 
     def __init__(self, settings: HttpSettings, resolver: Resolver, guard: AddressGuard) -> None:
@@ -50,6 +51,8 @@ class HttpClient:
         self._authorities: Authorities | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._tunnels = 0
+        """Grows with each failure: a proxy is asked for the next of a host's addresses then."""
 
     async def start(self) -> None:
         """Idempotent. Raises SettingsError if the CA bundle cannot be used."""
@@ -85,6 +88,7 @@ class HttpClient:
                 self._abort(transfer)
                 raise
         except DeliveryError as error:
+            self._tunnels += 1
             error.request = sent(request)
             raise
 
@@ -115,12 +119,14 @@ class HttpClient:
 
     async def _pin(self, target: Target) -> tuple[str, str] | None:
         """The addresses that libcurl may use for the target; None if the target spells its address itself."""
-        if self.settings.proxy is not None:
+        if self.settings.proxy is not None and self.settings.proxy_guards:
             await self._judge_for_proxy(target)
             return None
         addresses = await self._resolver.addresses(target.host, target.port)
         if target.is_address:
             return None
+        if self.settings.proxy is not None:
+            return target.authority, addresses[self._tunnels % len(addresses)]
         kept = self._pins.get(target.authority)
         if kept is not None and kept[0] is addresses:
             return kept[1]

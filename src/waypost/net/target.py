@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from msgspec import Struct
 
 from waypost.net.guard import literal_address, looks_like_address
+from waypost.net.names import ascii_name
 
 _PORTS = {"http": 80, "https": 443}
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
@@ -79,9 +80,7 @@ def _host(host: str, *, bracketed: bool) -> str:
 
 
 def _ascii(host: str) -> str:
-    if host.isascii():
-        return host.lower()
     try:
-        return host.encode("idna").decode().lower()
-    except UnicodeError as error:
+        return ascii_name(host)
+    except ValueError as error:
         raise ValueError("must have a valid host") from error
