@@ -20,6 +20,7 @@ from waypost.flow.deliver import Bounds
 from waypost.flow.metering import Bounds as MeteringBounds
 from waypost.flow.notify import Effort
 from waypost.flow.replay_runner import Pace
+from waypost.front.limits import Limits as FrontLimits
 from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
@@ -39,6 +40,30 @@ def metadata_limits_of(settings: Settings) -> textmaps.Limits:
         entries=settings.metadata_max_entries,
         key_length=settings.metadata_max_key_length,
         value_length=settings.metadata_max_value_length,
+    )
+
+
+def front_limits_of(settings: Settings) -> FrontLimits:
+    return FrontLimits(
+        head_bytes=settings.request_head_max_bytes,
+        line_bytes=settings.request_line_max_bytes,
+        headers=settings.request_max_headers,
+        head_timeout=settings.request_head_timeout,
+        body_bytes=settings.request_max_bytes,
+        bodies={
+            b"/api/v1/publish": settings.publish_max_bytes,
+            b"/api/v1/publish/batch": settings.publish_batch_max_bytes,
+        },
+        body_rate=settings.request_body_min_rate,
+        body_grace=settings.request_body_grace,
+        memory=settings.request_memory,
+        memory_per_address=settings.request_memory_per_address,
+        pipelined=settings.request_max_pipelined,
+        answer_timeout=settings.answer_timeout,
+        answer_memory=settings.answer_memory,
+        idle_timeout=settings.keep_alive_timeout,
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
     )
 
 

@@ -7,11 +7,9 @@ import contextlib
 import gc
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
-
-import uvicorn
+from typing import Protocol
 
 from waypost.api.app import create_app
 from waypost.api.backend import Backend
@@ -43,6 +41,7 @@ from waypost.flow.replays import Planner, Replays
 from waypost.flow.retention import Janitor
 from waypost.flow.skips import SkipCounts
 from waypost.flow.trouble import Trouble
+from waypost.front.server import Server, http_server
 from waypost.observe import ending
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -52,6 +51,7 @@ from waypost.parts import (
     bounds_of,
     effort_of,
     filter_limits_of,
+    front_limits_of,
     lifetimes_of,
     log_lifetimes_of,
     metadata_limits_of,
@@ -305,14 +305,6 @@ class Service:
             raise Forbidden("publishing needs an admin key")
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handling: a second handler of ours would have to undo it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(
     settings: Settings, journal: Journal, ready: Callable[[Service, str, str | None], None], stopping: Stopping
 ) -> None:
@@ -325,7 +317,7 @@ async def serve(
     with contextlib.closing(listening):
         async with service.running():
             first_key = await service.access.ensure_key()
-            server = _Server(http_server(service.app, settings.trusted_proxies))
+            server = Server(http_server(service.app, settings.trusted_proxies, front_limits_of(settings)))
             loop = asyncio.get_running_loop()
             stopping.by(partial(loop.call_soon_threadsafe, _stop, server, service))
             settle_down()
@@ -333,34 +325,7 @@ async def serve(
             await server.serve(sockets=[listening])
 
 
-def http_server(app: Any, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
-    """How HTTP is served: nothing on the way to the application that Waypost does not need.
-
-    What these proxies say of the client's address is believed.
-
-    Idle connections are kept longer than usual clients and proxies keep them, so that the client closes first and no
-    request meets a connection that is just going away.
-    """
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        http="httptools",
-        ws="none",
-        loop="none",
-        lifespan="off",
-        proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=list(trusted_proxies),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
-        backlog=4096,
-    )
-
-
-def _stop(server: uvicorn.Server, service: Service) -> None:
+def _stop(server: Server, service: Service) -> None:
     server.should_exit = True
     service.live.close()  # the server waits for its answers to end
 

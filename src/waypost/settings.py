@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -51,6 +51,28 @@ class Settings(BaseSettings):
     )
     public_url: WebAddress | None = Field(
         None, description="The URL under which browsers reach Waypost (portal links)."
+    )
+
+    # requests and connections, whoever they are from
+    max_connections: Count = Field(4_096, description="Most connections, and at most half of the descriptor limit.")
+    max_connections_per_address: Count = Field(
+        256, description="Most of them from one address (IPv6: /64) that has shown no credentials."
+    )
+    keep_alive_timeout: Seconds = Field(75.0, description="How long a connection may wait for its next request.")
+    request_head_max_bytes: Annotated[int, Field(ge=1_024)] = Field(
+        65_536, description="Longest head of a request: its line and its headers."
+    )
+    request_line_max_bytes: Annotated[int, Field(ge=256)] = Field(16_384, description="Longest target of a request.")
+    request_max_headers: Annotated[int, Field(ge=8)] = Field(100, description="Most headers of a request.")
+    request_head_timeout: Seconds = Field(15.0, description="Longest wait for the head of a request.")
+    request_body_grace: Seconds = Field(5.0, description="After this long, a request's body must have come at")
+    request_body_min_rate: Count = Field(1_024, description="so many bytes a second on average; and answers must go.")
+    request_memory: Count = Field(67_108_864, description="Most bytes of bodies that are being received;")
+    request_memory_per_address: Count = Field(33_554_432, description="those from one address.")
+    request_max_pipelined: Count = Field(16, description="Most requests of a connection that wait for the first.")
+    answer_timeout: Seconds = Field(30.0, description="How long a client may take nothing of its answer.")
+    answer_memory: Count = Field(
+        134_217_728, description="Most bytes of answers that clients have yet to take; who has most of them is dropped."
     )
 
     # where it keeps its truth

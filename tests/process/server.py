@@ -40,6 +40,10 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
