@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import SecretStr
 
 from waypost.connect import fields
+from waypost.connect.channel import ChannelType
 from waypost.connect.connector import ConnectorType, Tools
 from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
+from waypost.core.errors import SettingsError
 from waypost.core.filters import FilterLimits
 from waypost.core.replaying import Limits
 from waypost.core.retention import Kept, Lifetimes
@@ -19,6 +21,7 @@ from waypost.flow import live, textmaps
 from waypost.flow.deliver import Bounds
 from waypost.flow.metering import Bounds as MeteringBounds
 from waypost.flow.notify import Effort
+from waypost.flow.permits import Permits
 from waypost.flow.replay_runner import Pace
 from waypost.front.limits import Limits as FrontLimits
 from waypost.net.exchange import HttpSettings
@@ -147,6 +150,19 @@ def effort_of(settings: Settings) -> Effort:
         max_wait_seconds=settings.alert_retry_max_wait,
     )
     return Effort(policy=policy, timeout=settings.alert_timeout)
+
+
+def permits_of(settings: Settings, types: Mapping[str, ChannelType], vault: Vault) -> Permits:
+    """Raises SettingsError for a type that there is not."""
+    unknown = set(settings.alert_tenant_channels) - set(types)
+    if unknown:
+        raise SettingsError(f"alert_tenant_channels: there is no alert channel {min(unknown)}")
+    return Permits(
+        types=types,
+        allowed=frozenset(settings.alert_tenant_channels),
+        per_hour=settings.alert_tenant_messages,
+        secret=vault.derive("codes that confirm addresses").encode(),
+    )
 
 
 def replay_limits_of(settings: Settings) -> Limits:

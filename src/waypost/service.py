@@ -26,6 +26,7 @@ from waypost.flow.catalogue import Catalogue
 from waypost.flow.deliver import Dispatcher
 from waypost.flow.deliveries import Canceller
 from waypost.flow.directory import Directory
+from waypost.flow.errands import Errands
 from waypost.flow.expunge import Expunger
 from waypost.flow.indexing import Indexer
 from waypost.flow.live import Live
@@ -57,6 +58,7 @@ from waypost.parts import (
     metadata_limits_of,
     metering_bounds_of,
     pace_of,
+    permits_of,
     replay_limits_of,
     retry_policy_of,
     stream_bounds_of,
@@ -112,7 +114,8 @@ class Service:
             deployment_id=settings.deployment_id,
             templates=settings.alert_templates,
         )
-        senders = Senders(channels, self.tools, timeout=settings.alert_timeout)
+        permits = permits_of(settings, channels, vault)
+        senders = Senders(channels, self.tools, timeout=settings.alert_timeout, permits=permits)
         self.notifier = Notifier(self.store, senders, writer, self.metrics, effort=effort_of(settings))
         self.trouble.attach(self.store, senders, writer, rules)
         attempts = Attempts(
@@ -189,6 +192,7 @@ class Service:
             max_channels=settings.alert_max_channels,
             changed=self._alerting_changed,
             now=clock.now,
+            permits=permits,
         )
         self.prober = Prober(
             self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.delivery_timeout
@@ -236,7 +240,7 @@ class Service:
                 janitor=self.janitor,
                 expunger=self.expunger,
                 writer=writer,
-                try_channel=lambda channel: senders.try_out(channel, writer.test(sequence.next())),
+                errands=Errands(self.store, senders, writer, next_seq=sequence.next, now=clock.now),
                 health=self.health,
                 metrics=self.metrics.exposition,
             )

@@ -237,6 +237,13 @@ class Settings(BaseSettings):
     )
     alert_store_trouble_after: Seconds = Field(10.0, description="Alert when the database fails for this long.")
     alert_max_channels: Count = Field(20, description="Most alert channels of the operator, and of each tenant.")
+    alert_tenant_channels: Names = Field(
+        (),
+        description="Types of channels that tenants may use too (csv): `email` and `apprise` use what is yours.",
+    )
+    alert_tenant_messages: Count = Field(
+        60, description="Most messages of all such channels of a tenant within an hour; more wait for the next."
+    )
     alert_timeout: Seconds = Field(30.0, description="Longest try to tell a channel.")
     alert_retry_limit: int = Field(9, ge=0, description="Most further tries to tell a channel.")
     alert_retry_base: Seconds = Field(5.0, description="Wait before the first of them; each further wait is doubled.")

@@ -19,7 +19,6 @@ from waypost.api.app import create_app
 from waypost.api.backend import Backend
 from waypost.connect.registry import Registry
 from waypost.connect.relay import channel_types
-from waypost.core.alerts import Channel
 from waypost.core.model import SECOND, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.access import Access
@@ -27,6 +26,7 @@ from waypost.flow.alerting import Alerting
 from waypost.flow.catalogue import Catalogue
 from waypost.flow.deliveries import Canceller
 from waypost.flow.directory import Directory
+from waypost.flow.errands import Errands
 from waypost.flow.expunge import Expunger
 from waypost.flow.live import Live
 from waypost.flow.manage import Manager
@@ -165,7 +165,7 @@ class World:
             janitor=self.janitor,
             expunger=self.expunger,
             writer=self.writer,
-            try_channel=self._try_channel,
+            errands=Errands(store, self._senders, self.writer, next_seq=self.next_seq, now=lambda: self.now),
             probe=Prober(store, types, tools(), self, self.next_seq, timeout=0.05),
             health=lambda: self.workers,
             metrics=lambda: b"waypost_up 1\n",
@@ -176,9 +176,6 @@ class World:
         self.zeta = Caller(self.app, self.access.mint("zeta"))
         self.nobody = Caller(self.app, None)
         self._sequence = clock.Sequence(node=2, clock=lambda: self.now)
-
-    async def _try_channel(self, channel: Channel) -> None:
-        await self._senders.try_out(channel, self.writer.test(self.next_seq()))
 
     # a deliverer that delivers nothing
 

@@ -22,6 +22,7 @@ from waypost.core.model import DAY, SECOND
 from waypost.core.signing import make_secret
 from waypost.destinations.webhook import WebhookType
 from waypost.flow.alerting import Alerting
+from waypost.flow.errands import Errands
 from waypost.flow.notify import Senders
 
 from .kit import ADMIN_KEY, Caller, World, error
@@ -66,6 +67,7 @@ async def test_a_channel_is_made_changed_and_deleted(world: World) -> None:
         "min_severity": "info",
         "enabled": True,
         "muted_until": None,
+        "unconfirmed": [],
         "state": {"waiting": 0, "sent_at": None, "failed_at": None, "error": None},
         "created_at": "2027-01-15T08:00:00Z",
         "updated_at": "2027-01-15T08:00:00Z",
@@ -197,10 +199,8 @@ class Wired:
             now=lambda: world.now,
         )
 
-        async def try_channel(channel: Any) -> None:
-            await senders.try_out(channel, world.writer.test(world.next_seq()))
-
-        app = create_app(structs.replace(world.backend, alerting=alerting, try_channel=try_channel))
+        errands = Errands(world.store, senders, world.writer, next_seq=world.next_seq, now=lambda: world.now)
+        app = create_app(structs.replace(world.backend, alerting=alerting, errands=errands))
         self.admin = Caller(app, ADMIN_KEY)
         self.acme = Caller(app, world.access.mint("acme"))
 

@@ -105,6 +105,7 @@ OWN_ONE = {
     ("GET", f"{API}/alert-channels/{{channel_id}}"),
     ("PATCH", f"{API}/alert-channels/{{channel_id}}"),
     ("DELETE", f"{API}/alert-channels/{{channel_id}}"),
+    ("POST", f"{API}/alert-channels/{{channel_id}}/confirm"),
     ("POST", f"{API}/alert-channels/{{channel_id}}/test"),
     ("GET", f"{API}/alerts/{{alert_id}}"),
     ("POST", f"{API}/alerts/{{alert_id}}/acknowledge"),

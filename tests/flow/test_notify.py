@@ -20,6 +20,7 @@ from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
 from waypost.flow.deliver import Bounds
 from waypost.flow.notify import Effort
+from waypost.flow.permits import Permits
 from waypost.store.alerting import Alert, AlertQuery, EntryQuery
 from waypost.store.base import Page
 
@@ -308,6 +309,40 @@ async def test_changes_of_the_catalogue_are_news_for_the_operator(house: House) 
     ((_, notice), *_) = house.pagers.seen
     assert notice.text == f"{notice.topic} of order.created."
     assert house.pagers.topics("tenants") == []
+
+
+async def test_what_a_tenant_sends_by_the_operators_means_is_counted(house: House) -> None:
+    kind = house.notifier._senders._types["pager"]
+    borrowing = type("Borrowing", (type(kind),), {"borrows": True})()
+    house.notifier._senders.permits = Permits(types={"pager": borrowing}, allowed=frozenset({"pager"}), per_hour=2)
+    mine = await house.add_channel("mine", owner="acme", topics=("attempt.*",))
+    await house.add_channel("ops", topics=("attempt.*",))
+    to = await house.add()
+    for _ in range(4):
+        await house.until(await house.publish(), to, DeliveryState.DELIVERED)
+    await house.told(4)
+    async with asyncio.timeout(10):
+        while not (state := (await house.store.alerting.channel_states([mine.no]))[mine.no]).error:
+            await asyncio.sleep(0.01)
+    assert state.error is not None
+    assert state.error.startswith("too_many: at most 2 messages")
+    assert len(await house.told(2, "mine")) == 2
+    assert state.waiting == 2
+
+
+async def test_a_tenants_channel_of_a_type_that_it_may_not_use_says_so(house: House) -> None:
+    kind = house.notifier._senders._types["pager"]
+    borrowing = type("Borrowing", (type(kind),), {"borrows": True})()
+    house.notifier._senders.permits = Permits(types={"pager": borrowing})
+    mine = await house.add_channel("mine", owner="acme", topics=("attempt.*",))
+    to = await house.add()
+    await house.until(await house.publish(), to, DeliveryState.DELIVERED)
+    async with asyncio.timeout(10):
+        while not (state := (await house.store.alerting.channel_states([mine.no]))[mine.no]).error:
+            await asyncio.sleep(0.01)
+    assert state.error is not None
+    assert state.error.startswith("not_allowed: ")
+    assert (state.waiting, house.pagers.topics("mine")) == (0, [])
 
 
 async def test_trouble_of_the_store_is_told_from_memory(house: House, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def options_of(options: Mapping[str, Any]) -> AppriseOptions:
 
 class AppriseType(ChannelType):
     type: ClassVar[str] = "apprise"
+    borrows: ClassVar[bool] = True
     label: ClassVar[str] = "Apprise"
     description: ClassVar[str] = "Send alerts to any of the services that Apprise knows."
     extra: ClassVar[str | None] = "apprise"

@@ -121,6 +121,7 @@ def recipients_of(text: str) -> tuple[str, ...]:
 
 class EmailType(ChannelType):
     type: ClassVar[str] = "email"
+    borrows: ClassVar[bool] = True
     label: ClassVar[str] = "E-mail"
     description: ClassVar[str] = "Send alerts by e-mail."
     icon: ClassVar[str] = (
@@ -162,6 +163,12 @@ has the same `Message-ID`.
 
     def target(self, config: dict[str, str], credentials: dict[str, str]) -> str:
         return config["to"]
+
+    def addressees(self, config: dict[str, str]) -> tuple[str, ...]:
+        return recipients_of(config["to"])
+
+    def addressed(self, config: dict[str, str], addressee: str) -> dict[str, str]:
+        return config | {"to": addressee}
 
     async def connect(self, channel: Channel, tools: Tools) -> ChannelConnection:
         server = server_of(tools.options)

@@ -16,13 +16,15 @@ from waypost.api.backend import Backend
 from waypost.api.body import Body
 from waypost.api.view import view_of
 from waypost.core.alerts import Channel
-from waypost.core.errors import DeliveryError
+from waypost.core.bodies import json_object, strangers
+from waypost.core.errors import DeliveryError, Invalid
 from waypost.store.alerting import ChannelState
 
 ChannelId = Annotated[str, Path(description="The channel's id.", examples=["chn_x1"])]
 
 router = APIRouter(tags=["Alerts"])
 
+_LONGEST_CODE = 100
 _ONE = doc.returns("AlertChannel", "The channel.")
 
 
@@ -33,9 +35,11 @@ _ONE = doc.returns("AlertChannel", "The channel.")
     responses={200: doc.returns_list("DestinationTypeSchema"), **doc.errors()},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def list_types(_: Caller, backend: BackendOf) -> Response:
-    """The kinds of channel with the forms to fill in. Every destination type is one of them."""
-    return answer([kind.describe() for kind in backend.alerting.types.values()])
+async def list_types(caller: Caller, backend: BackendOf) -> Response:
+    """The kinds of channel that the caller may make, with the forms to fill in. Every destination type is one."""
+    alerting, by_tenant = backend.alerting, view_of(caller) is not None
+    kinds = [kind for kind in alerting.types.values() if not (by_tenant and alerting.permits.forbids(kind.type))]
+    return answer([kind.describe() for kind in kinds])
 
 
 @router.get(
@@ -112,19 +116,59 @@ async def delete_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, 
     "/alert-channels/{channel_id}/test",
     operation_id="testAlertChannel",
     summary="Send a test alert",
-    responses={200: doc.returns("ChannelVerdict", "What came of it, good or bad."), **doc.errors(404)},
+    responses={200: doc.returns("ChannelVerdict", "What came of it, good or bad."), **doc.errors(404, 429)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
 async def test_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
     """One alert that says it is a test goes there now, whatever is muted. It is tried once and not put on record."""
     channel = await backend.alerting.channel_to_test(channel_id, view_of(caller), by=actor)
     try:
-        await backend.try_channel(channel)
+        await backend.errands.test(channel)
     except DeliveryError as error:
         return answer({"ok": False, "code": error.code, "message": error.sentence})
     return answer({"ok": True})
 
 
+@router.post(
+    "/alert-channels/{channel_id}/confirm",
+    operation_id="confirmAlertChannel",
+    summary="Confirm an address",
+    responses={200: _ONE, **doc.errors(404, 409, 413, 422, 429)},
+    openapi_extra=doc.operation(doc.ANYONE, body="ChannelConfirmation"),
+)
+async def confirm_channel(
+    channel_id: ChannelId, caller: Caller, actor: ActorOf, body: Body, backend: BackendOf
+) -> Response:
+    """Without a `code`, the addresses in `unconfirmed` are sent one each; with one, its address is confirmed.
+
+    Until all are, nothing else is sent to a tenant's channel that has addresses. The operator's channels need no code.
+    """
+    channel = await backend.alerting.channel(channel_id, view_of(caller))
+    code = _code_in(body)
+    if code is not None:
+        channel = await backend.alerting.confirm_channel(channel, code, by=actor)
+    else:
+        try:
+            await backend.errands.ask(channel)
+        except DeliveryError as error:
+            raise Invalid([f"no code could be sent: {error.code}: {error.sentence}"]) from None
+    (shown,) = await _shown([channel], backend)
+    return answer(shown)
+
+
+def _code_in(body: object) -> str | None:
+    sent = json_object(body)
+    problems = strangers(sent, frozenset({"code"}), "a confirmation")
+    code = sent.get("code")
+    if problems or not (code is None or (isinstance(code, str) and len(code) <= _LONGEST_CODE)):
+        raise Invalid(problems or ["code must be the text that was sent to an address"])
+    return code
+
+
 async def _shown(channels: Sequence[Channel], backend: Backend) -> list[dict[str, Any]]:
-    states, types = await backend.alerting.channel_states(channels), backend.alerting.types
-    return [render.channel(channel, states.get(channel.no, ChannelState()), types) for channel in channels]
+    states, alerting = await backend.alerting.channel_states(channels), backend.alerting
+    return [
+        render.channel(channel, states.get(channel.no, ChannelState()), alerting.types)
+        | {"unconfirmed": alerting.permits.unconfirmed(channel)}
+        for channel in channels
+    ]

@@ -86,6 +86,7 @@ class AlertChannel(BaseModel):
     min_severity: Annotated[Severity, Field(description="Alerts below it are not told.")]
     enabled: bool
     muted_until: Annotated[datetime | None, _MUTED]
+    unconfirmed: Annotated[list[str], _eg("Addresses whose owners have not agreed yet: nothing is sent.", [])]
     state: ChannelState
     created_at: datetime
     updated_at: datetime
@@ -111,6 +112,12 @@ class AlertChannelCreate(AlertChannelUpdate):
     tenant_id: Annotated[
         str | None,
         Field(default=None, description="Whose channel it is; the operator's without. With a token the tenant's."),
+    ]
+
+
+class ChannelConfirmation(BaseModel):
+    code: Annotated[
+        str, Field(default="", max_length=100, description="What was sent to an address; without it, codes are sent.")
     ]
 
 
@@ -193,6 +200,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     AlertRuleUpdate,
     AlertChannelCreate,
     AlertChannelUpdate,
+    ChannelConfirmation,
     Recovery,
 )
 ANSWERS: tuple[type[BaseModel], ...] = (

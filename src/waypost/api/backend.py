@@ -8,11 +8,11 @@ from typing import Protocol
 from msgspec import Struct
 
 from waypost.connect.registry import Registry
-from waypost.core.alerts import Channel
 from waypost.core.model import Actor, Destination, Micros
 from waypost.flow.access import Access
 from waypost.flow.alerting import Alerting
 from waypost.flow.catalogue import Catalogue
+from waypost.flow.errands import Errands
 from waypost.flow.expunge import Expunger
 from waypost.flow.live import Live
 from waypost.flow.manage import Manager
@@ -51,12 +51,6 @@ class Cancel(Protocol):
     ) -> StoredDelivery: ...
 
 
-class TryChannel(Protocol):
-    """Sends a test alert. Raises DeliveryError."""
-
-    async def __call__(self, channel: Channel) -> None: ...
-
-
 class Backend(Struct, frozen=True, kw_only=True):
     """The parts of a running Waypost that requests are answered from.
 
@@ -81,6 +75,6 @@ class Backend(Struct, frozen=True, kw_only=True):
     janitor: Janitor
     expunger: Expunger
     writer: Writer
-    try_channel: TryChannel
+    errands: Errands
     health: Callable[[], Mapping[str, bool]]
     metrics: Callable[[], bytes]

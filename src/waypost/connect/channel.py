@@ -51,6 +51,16 @@ class ChannelType(ConnectorType):
     """A kind of alert channel."""
 
     what: ClassVar[str] = "alert channel"
+    borrows: ClassVar[bool] = False
+    """Whether it sends by means of the operator's, which tenants need leave for."""
+
+    def addressees(self, config: dict[str, str]) -> tuple[str, ...]:
+        """Those who get what is sent, where they have to agree first."""
+        return ()
+
+    def addressed(self, config: dict[str, str], addressee: str) -> dict[str, str]:
+        """The config of a channel that reaches this one of them alone."""
+        return config
 
     @abstractmethod
     def target(self, config: dict[str, str], credentials: dict[str, str]) -> str:

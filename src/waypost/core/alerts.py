@@ -134,7 +134,8 @@ class Rule(Struct, frozen=True, kw_only=True):
 class Channel(Struct, frozen=True, kw_only=True):
     """Where alerts go: `topics` says which news, `min_severity` from which severity on.
 
-    `owner` is the tenant whose channel it is, None for the operator. `version` grows with every change.
+    `owner` is the tenant whose channel it is, None for the operator. `version` grows with every change. `confirmed` are
+    the addresses whose owners have agreed to be written to, where that is asked.
     """
 
     no: int
@@ -151,6 +152,7 @@ class Channel(Struct, frozen=True, kw_only=True):
     enabled: bool = True
     muted_until: Micros | None = None
     version: int = 1
+    confirmed: tuple[str, ...] = ()
 
 
 _MOST_REMEMBERED = 100_000

@@ -31,6 +31,7 @@ from waypost.core.model import Actor, Micros
 from waypost.flow import thresholds
 from waypost.flow.clock import token
 from waypost.flow.notices import ALERT_PREFIX
+from waypost.flow.permits import Permits, answered_for
 from waypost.flow.values import Values, merged_fields, secrets_left_behind
 from waypost.store.alerting import Alert, AlertQuery, ChannelState, Entry
 from waypost.store.base import Page, Slice, Store
@@ -80,7 +81,9 @@ class Alerting:
         max_channels: int,
         changed: Callable[[], None],
         now: Callable[[], Micros],
+        permits: Permits | None = None,
     ) -> None:
+        self.permits = permits or Permits(types=types)
         self._store = store
         self.types = types
         self._tools = tools
@@ -276,6 +279,18 @@ class Alerting:
         self._changed()
         return stored
 
+    async def confirm_channel(self, channel: Channel, code: str, *, by: Actor) -> Channel:
+        """Somebody at one of its addresses has agreed to be written to. Raises Invalid for a code that is wrong."""
+        agreed = self.permits.agreed(channel, code)
+        if agreed is None:
+            raise Invalid(["code is not that of an address of this channel which waits for one"])
+        entry = _entry(by, "alert_channel.confirm", channel, {"address": agreed.confirmed[-1]})
+        stored = await self._store.alerting.replace_channel(structs.replace(agreed, updated_at=self._now()), entry)
+        if stored is None:
+            raise Conflict("the alert channel is being changed by others at the same time; try again")
+        self._changed()
+        return stored
+
     async def delete_channel(self, channel_id: str, *, view: str | None, by: Actor) -> None:
         """What was still to be told there is dropped. Raises NotFound."""
         old = await self.channel(channel_id, view)
@@ -317,7 +332,11 @@ class Alerting:
         problems += [] if problems else kind.check(config, credentials, self._tools)
         if problems:
             raise Invalid(list(dict.fromkeys(problems)))
-        return structs.replace(changed, config=config, credentials=credentials)
+        changed = structs.replace(changed, config=config, credentials=credentials)
+        by_tenant = by.kind == "tenant"
+        if by_tenant and (config, credentials) != (old.config, old.credentials) and self.permits.forbids(old.type):
+            raise Forbidden(f"alert channels of type {old.type} are the operator's to make here")
+        return structs.replace(changed, confirmed=answered_for(old, changed, by_tenant=by_tenant))
 
     # alerts
 

@@ -19,7 +19,7 @@ from waypost.connect import fields
 from waypost.connect.channel import Notice
 from waypost.connect.connector import DestinationType
 from waypost.core import ids, times
-from waypost.core.alerts import SYSTEM_RECOVERED, TOPICS, Kind
+from waypost.core.alerts import SYSTEM_RECOVERED, TOPICS, Channel, Kind
 from waypost.core.errors import SettingsError
 from waypost.core.model import Attempt, Destination, Event, Micros
 from waypost.store.alerting import Alert, News, Occurrence
@@ -27,11 +27,12 @@ from waypost.store.alerting import Alert, News, Occurrence
 ALERT_PREFIX = "alr"
 NEWS_PREFIX = "opn"
 TEST_TOPIC = "alert.test"
+QUESTION_TOPIC = "alert.question"
 
 _SHOWN_OF_A_RESPONSE = 500
 _COUNTS_OF_FAILURES = ("current", "max", "threshold")
 _RECOVERED = {topic: f"{TOPICS[kind].split('.')[1]}_recovered" for kind, topic in SYSTEM_RECOVERED.items()}
-_NAMES = (*(kind.value for kind in Kind if kind in TOPICS), *_RECOVERED.values(), "test")
+_NAMES = (*(kind.value for kind in Kind if kind in TOPICS), *_RECOVERED.values(), "test", "question")
 
 Words = tuple[str, str]
 """A title and a text."""
@@ -195,6 +196,25 @@ class Writer:
             dedup_key=_key(self._deployment_id, "test", id_),
             resolves=False,
             envelope=self._envelope(id_, TEST_TOPIC, at, None, {"message": text}),
+        )
+
+    def question(self, seq: int, channel: Channel, code: str) -> Notice:
+        """What asks the owner of an address whether alerts of a tenant may be sent there."""
+        scope = {"tenant_id": channel.owner, "name": channel.name, "code": code}
+        title, text = self._words("question", "Do you want these alerts?", scope)
+        id_, at = ids.encode(ALERT_PREFIX, seq), ids.time_of(seq)
+        return Notice(
+            id=id_,
+            topic=QUESTION_TOPIC,
+            severity="info",
+            title=title,
+            text=text,
+            facts=(),
+            link=None,
+            time=at,
+            dedup_key=_key(self._deployment_id, "question", id_),
+            resolves=False,
+            envelope=self._envelope(id_, QUESTION_TOPIC, at, channel.owner, scope),
         )
 
     def _envelope(self, id_: str, topic: str, time: Micros, tenant_id: str | None, data: Mapping[str, Any]) -> bytes:

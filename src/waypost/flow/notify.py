@@ -22,11 +22,20 @@ from waypost.core.model import SECOND, Micros
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
 from waypost.flow.notices import Writer
+from waypost.flow.permits import Permits
 from waypost.observe.metrics import Metrics
 from waypost.store.alerting import News
 from waypost.store.base import Store
 
 _log = structlog.get_logger("waypost")
+
+
+_HOUR = 3_600 * SECOND
+
+
+def next_hour(now: Micros) -> Micros:
+    """When what was counted within this hour begins anew."""
+    return (now // _HOUR + 1) * _HOUR
 
 
 class Effort(Struct, frozen=True, kw_only=True):
@@ -42,7 +51,10 @@ class Effort(Struct, frozen=True, kw_only=True):
 class Senders:
     """Open connections to channels, kept under their version, and how one notice goes out."""
 
-    def __init__(self, types: Mapping[str, ChannelType], tools: Tools, *, timeout: float) -> None:
+    def __init__(
+        self, types: Mapping[str, ChannelType], tools: Tools, *, timeout: float, permits: Permits | None = None
+    ) -> None:
+        self.permits = permits or Permits(types=types)
         self._types = types
         self._tools = tools
         self._timeout = timeout
@@ -178,7 +190,13 @@ class Notifier:
             await asyncio.gather(*[self._tell(news) for news in waiting])
 
     async def _tell(self, news: News) -> None:
-        channel = news.channel
+        channel, permits = news.channel, self._senders.permits
+        refusal = permits.refusal(channel)
+        if refusal is not None:
+            await self._put_off(news, refusal)
+            return
+        if permits.is_metered(channel) and not await self._charged(news, permits.per_hour):
+            return
         try:
             await self._senders.send(channel, self._notice(news))
         except DeliveryError as error:
@@ -187,6 +205,15 @@ class Notifier:
         await self._store.alerting.news_told(news.seq, now=clock.now())
         self._metrics.notice_sent(channel.type, ok=True)
         _log.info("alert_told", channel_id=channel.id, channel_type=channel.type, topic=news.topic)
+
+    async def _charged(self, news: News, most: int) -> bool:
+        """Whether the tenant may send one more message in this hour; if not, this one waits for the next."""
+        now = clock.now()
+        if await self._store.alerting.charge_message(news.channel.owner or "", most=most, now=now):
+            return True
+        reason = f"too_many: at most {most} messages of a tenant's alert channels are sent within an hour"
+        await self._store.alerting.news_put_off(news.seq, reason, until=next_hour(now))
+        return False
 
     def _notice(self, news: News) -> Notice:
         try:

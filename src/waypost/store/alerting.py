@@ -167,6 +167,14 @@ class AlertStore(Protocol):
         """It has arrived."""
         ...
 
+    async def news_put_off(self, seq: int, reason: str, *, until: Micros) -> None:
+        """It has not been tried; try then. The channel says why."""
+        ...
+
+    async def charge_message(self, tenant_id: str, *, most: int, now: Micros) -> bool:
+        """Take one message from what a tenant's channels may send within this hour; False when none is left."""
+        ...
+
     async def news_failed(self, seq: int, error: str, *, now: Micros, due: Micros | None) -> None:
         """It has not; try again at `due`, or never."""
         ...

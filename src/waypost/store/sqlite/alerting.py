@@ -12,7 +12,7 @@ from msgspec import structs
 from waypost.core.alerts import Audience, Channel, Kind, Rule, is_muted
 from waypost.core.errors import BadRequest
 from waypost.core.health import WELL, Health
-from waypost.core.model import Micros
+from waypost.core.model import SECOND, Micros
 from waypost.store.alerting import (
     Alert,
     AlertQuery,
@@ -50,6 +50,9 @@ _FROM_ALERTS = (
     f" LEFT JOIN attempts a ON a.seq = l.attempt_seq{_JOIN_OCCURRENCE}"
 )
 _AT_DESTINATIONS = "l.destination_no IN (SELECT no FROM destinations WHERE id IN ({values}))"
+
+
+_HOUR = 3_600 * SECOND
 
 
 class SqliteAlerting:
@@ -254,6 +257,24 @@ class SqliteAlerting:
             )
 
         await self._db.write(told)
+
+    async def news_put_off(self, seq: int, reason: str, *, until: Micros) -> None:
+        def put_off(db: sqlite3.Connection) -> None:
+            nos = db.execute("UPDATE news SET due = ? WHERE seq = ? RETURNING channel_no", (until, seq)).fetchall()
+            db.executemany("UPDATE alert_channels SET error = ? WHERE no = ?", [(reason, no) for (no,) in nos])
+
+        await self._db.write(put_off)
+
+    async def charge_message(self, tenant_id: str, *, most: int, now: Micros) -> bool:
+        def charge(db: sqlite3.Connection) -> bool:
+            hour = now // _HOUR
+            used = db.execute("SELECT used FROM message_hours WHERE tenant_id = ? AND hour = ?", (tenant_id, hour))
+            (sent,) = used.fetchone() or (0,)
+            if sent < most:
+                db.execute("REPLACE INTO message_hours VALUES (?, ?, ?)", (tenant_id, hour, sent + 1))
+            return bool(sent < most)
+
+        return await self._db.write(charge)
 
     async def news_failed(self, seq: int, error: str, *, now: Micros, due: Micros | None) -> None:
         def failed(db: sqlite3.Connection) -> None:

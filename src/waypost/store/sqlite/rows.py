@@ -57,7 +57,7 @@ SELECT_RULES = (
 )
 CHANNEL = (
     "no, id, owner, type, name, config, credentials, topics, min_severity, enabled, muted_until, created_at,"
-    " updated_at, version"
+    " updated_at, version, confirmed"
 )
 
 _OF_CONFIG = "config."
@@ -323,6 +323,7 @@ def channel(row: Row, vault: Vault) -> Channel:
         created_at=row[11],
         updated_at=row[12],
         version=row[13],
+        confirmed=names(row[14]),
     )
 
 
@@ -343,6 +344,7 @@ def channel_values(value: Channel, vault: Vault) -> tuple[Any, ...]:
         value.created_at,
         value.updated_at,
         value.version,
+        json_text(value.confirmed),
     )
 
 
