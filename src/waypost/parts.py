@@ -22,6 +22,7 @@ from waypost.flow.deliver import Bounds
 from waypost.flow.metering import Bounds as MeteringBounds
 from waypost.flow.notify import Effort
 from waypost.flow.permits import Permits
+from waypost.flow.places import Patience, Shares
 from waypost.flow.replay_runner import Pace
 from waypost.front.limits import Limits as FrontLimits
 from waypost.net.exchange import HttpSettings
@@ -183,6 +184,15 @@ def bounds_of(settings: Settings) -> Bounds:
         concurrency=settings.delivery_concurrency,
         concurrency_per_destination=settings.delivery_concurrency_per_destination,
         concurrency_per_tenant=settings.delivery_concurrency_per_tenant,
+        sockets=settings.delivery_sockets,
+        first_width=settings.delivery_first_width,
+        shares=Shares(
+            kept=settings.delivery_share_kept,
+            new=settings.delivery_share_new,
+            slow=settings.delivery_share_slow,
+            hanging=settings.delivery_share_hanging,
+        ),
+        patience=Patience(quick=settings.delivery_patience, long=settings.delivery_long_answer),
         queue=settings.delivery_queue,
         queue_per_destination=settings.delivery_queue_per_destination,
         lease=settings.delivery_lease,

@@ -19,6 +19,7 @@ from waypost.spelling import (
     Names,
     Networks,
     Pairs,
+    Part,
     Seconds,
     SecretPairs,
     Secrets,
@@ -120,10 +121,30 @@ class Settings(BaseSettings):
     filter_test_max_events: Count = Field(100, description="Most events that a filter is tried on in one request.")
 
     # delivery
-    delivery_concurrency: Count = Field(1_000, description="Most attempts in flight at once.")
+    delivery_concurrency: Count = Field(
+        1_000, description="Most attempts in flight at once, without those that wait long for an answer."
+    )
     delivery_concurrency_per_destination: Count = Field(64, description="Most attempts in flight to one destination.")
     delivery_concurrency_per_tenant: Count = Field(
         500, description="Most attempts in flight for one tenant, so that others always find room."
+    )
+    delivery_patience: Seconds = Field(
+        1.0, description="An attempt without an answer for so long gives up its place to another, and costs a socket."
+    )
+    delivery_sockets: int = Field(
+        4_000, ge=0, description="Most attempts that wait so, within half of the descriptors that the process may have."
+    )
+    delivery_long_answer: Seconds = Field(
+        10.0, description="An answer that takes longer narrows its destination, as no answer does."
+    )
+    delivery_first_width: Count = Field(
+        4, description="Attempts in flight to a destination that has answered nothing yet; each quick answer adds one."
+    )
+    delivery_share_kept: Part = Field(0.1, description="Share of the places kept for tenants with little in flight.")
+    delivery_share_new: Part = Field(0.5, description="Most of the places for destinations without an answer yet;")
+    delivery_share_slow: Part = Field(0.25, description="for those that take longer than `delivery_patience`;")
+    delivery_share_hanging: Part = Field(
+        0.0625, description="and for those that do not answer, each of which gets one attempt at a time."
     )
     delivery_queue: Count = Field(20_000, description="Most deliveries held in memory; more wait in the store.")
     delivery_queue_per_destination: Count = Field(2_000, description="The same for one destination.")

@@ -125,6 +125,7 @@ Waits = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(listed)]
 Count = Annotated[int, Field(gt=0)]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Steps = Annotated[tuple[Percent, ...], NoDecode, BeforeValidator(listed), AfterValidator(_growing)]
+Part = Annotated[float, Field(ge=0, le=1)]
 Age = Annotated[int, Field(ge=0, le=10 * _YEAR)]
 
 

@@ -17,6 +17,7 @@ from waypost.core.model import DeliveryState, Destination
 from waypost.core.retry import RetryOverrides, RetryPolicy
 from waypost.flow import clock
 from waypost.flow.deliver import Bounds
+from waypost.flow.places import HANGING
 from waypost.store.base import Accepted, Publication, Recorded, Result
 
 
@@ -140,7 +141,7 @@ async def test_a_hanging_destination_delays_nobody_else(house: House) -> None:
     published = [await house.publish() for _ in range(50)]
     for new in published:
         await house.until(new, healthy, DeliveryState.DELIVERED)
-    assert len(house.receivers.ids(hanging.id)) == 2
+    assert len(house.receivers.ids(hanging.id)) <= 2
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ async def test_a_recovered_destination_gets_its_width_back(house: House) -> None
     to = await house.add()
     lane = house.dispatcher._lanes.of(to)
     for _ in range(10):
-        lane.heard(unresponsive=True)
+        lane.heard(HANGING, answered=False)
     most = 0
 
     async def count(_: Message) -> None:

@@ -18,8 +18,9 @@ from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Eve
 from waypost.core.settle import Settlement
 from waypost.flow import clock
 from waypost.flow.attempt import Attempts
-from waypost.flow.lanes import Lane, Lanes
+from waypost.flow.lanes import Lane, Lanes, Place
 from waypost.flow.live import Live
+from waypost.flow.places import Patience, Shares, sockets_within_limits
 from waypost.flow.rings import Rings
 from waypost.flow.throttle import Sparing
 from waypost.observe.logs import Journal
@@ -47,6 +48,10 @@ class Bounds(Struct, frozen=True, kw_only=True):
     concurrency: int = 1_000
     concurrency_per_destination: int = 64
     concurrency_per_tenant: int = 500
+    sockets: int = 4_000
+    first_width: int = 4
+    shares: Shares = Shares()
+    patience: Patience = Patience()
     queue: int = 20_000
     queue_per_destination: int = 2_000
     lease: float = 120.0
@@ -104,12 +109,17 @@ class Dispatcher:
             per_tenant=bounds.concurrency_per_tenant,
             queue=bounds.queue,
             queue_per_destination=bounds.queue_per_destination,
+            sockets=sockets_within_limits(bounds.sockets, bounds.concurrency),
+            first=bounds.first_width,
+            shares=bounds.shares,
+            patience=bounds.patience,
         )
         metrics.watch_in_flight(lambda: self._lanes.in_flight)
         self._rings = Rings(self._claim_all)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: set[int] = set()
         self._accepting = False
+        self._looking: asyncio.TimerHandle | None = None
         self._waiting = Sparing(store.count_waiting, share=_COUNTING_SHARE)
 
     async def start(self) -> None:
@@ -124,6 +134,8 @@ class Dispatcher:
         self._accepting = False
         self._sweeper.cancel()
         self._rings.close()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._bounds.shutdown)
         for task in list(self._tasks):
@@ -179,9 +191,9 @@ class Dispatcher:
         A part of what may be in flight; none while anything waits for its turn, or half of the process is busy.
         """
         lane = self._lanes.get(destination_no)
-        if self._lanes.in_flight * 2 > self._bounds.concurrency or (lane is not None and lane.busy):
+        if self._lanes.places.taken * 2 > self._bounds.concurrency or (lane is not None and lane.busy):
             return 0
-        width = self._bounds.concurrency_per_destination if lane is None else lane.width
+        width = self._bounds.first_width if lane is None else lane.width
         return max(1, width // _REPLAYED_SHARE)
 
     def changed(self, tenant_id: str) -> None:
@@ -311,7 +323,7 @@ class Dispatcher:
             if delivery is None:
                 await self._store.alerting.put_probe_off(destination_no, clock.now() + _PROBE_AGAIN_AFTER)
                 return
-            lane = Lane(destination, 1, 1)
+            lane = Lane(destination, first=1, widest=1, longest=1)
             result = await self._attempts.make(lane, delivery)
             if not result.outcome.ok:
                 result = _unspent(result)
@@ -345,9 +357,18 @@ class Dispatcher:
         """Have as many workers as may be in flight; each goes on while there is work and ends when there is none."""
         while self._accepting and (work := self._lanes.next()) is not None:
             self._spawn(self._work(*work))
+        if self._looking is None and self._accepting and self._lanes.places.taken:
+            self._looking = self._loop.call_later(self._bounds.patience.quick, self._look)
 
-    async def _work(self, lane: Lane, delivery: Delivery) -> None:
+    def _look(self) -> None:
+        """Whoever waits too long for an answer gives its place up; others start in it."""
+        again = self._lanes.look()
+        self._looking = None if again is None else self._loop.call_later(again, self._look)
+        self._pump()
+
+    async def _work(self, place: Place, delivery: Delivery) -> None:
         while True:
+            lane = place.lane
             try:
                 await self._attempt(lane, delivery)
             except Unavailable as error:
@@ -355,13 +376,13 @@ class Dispatcher:
             except Exception:  # noqa: BLE001  the delivery keeps its lease, and others must not wait for this worker
                 _log.exception("attempt_failed_to_start", destination_no=lane.destination.no)
             finally:
-                self._lanes.done(lane)
+                self._lanes.done(place)
                 self._refill(lane)
             following = self._lanes.next() if self._accepting else None
             self._pump()
             if following is None:
                 return
-            lane, delivery = following
+            place, delivery = following
 
     def _refill(self, lane: Lane) -> None:
         if lane.more_in_store and lane.held <= lane.capacity // 2:
@@ -379,7 +400,8 @@ class Dispatcher:
         result = await self._attempts.make(lane, delivery)
         self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
         lane.used_at = time.monotonic()
-        lane.heard(unresponsive=result.outcome.code in _NOBODY_ANSWERED)
+        outcome = result.outcome
+        self._lanes.heard(lane, outcome.latency / SECOND, answered=outcome.code not in _NOBODY_ANSWERED)
         if len(lane.queue) > lane.capacity:
             lane.more_in_store = True
             await self._give_back(lane, down_to=lane.capacity // 2)

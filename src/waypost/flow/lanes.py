@@ -1,7 +1,8 @@
 """The order of the queue: who is served next, so that a slow destination or a busy tenant delays nobody else.
 
 Every destination has a lane. Tenants take turns, and within a tenant its lanes do; a lane, a tenant and the process
-each have a bound on what is in flight. A lane whose attempts nobody answers is narrowed, and widened again later.
+each have a bound on what is in flight. A lane starts narrow and is widened by answers. One whose attempts nobody
+answers is narrowed, down to one attempt at a time.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from waypost.connect.connector import Connection
 from waypost.core.model import Delivery, Destination
+from waypost.flow.places import HANGING, LITTLE, NEW, PACES, QUICK, SLOW, Pace, Patience, Places, Shares
 
 _HELD_PER_WIDTH = 32
 """How many deliveries a lane holds for each attempt that it may have in flight: a dead lane, one wide, holds few."""
 
 LEAST_HELD = 4
 """What every lane may hold however full the process is, so that many dead destinations cannot starve a healthy one."""
+
+_TURNS = [[(last + step) % len(PACES) for step in range(1, len(PACES) + 1)] for last in PACES]
+"""In which order to look at the lines, by the pace that was served last."""
 
 
 class Warm:
@@ -45,25 +50,35 @@ class Warm:
 class Lane:
     """The deliveries of one destination that this process holds, and what it takes to make them.
 
-    `reserved` counts deliveries that are being accepted with the promise of a place here. `stale` counts the changes
-    of the destination that the lane has not looked at yet. `asked` holds the events for which a person asked for an
-    attempt while one was under way.
+    `width` is how many attempts may be in flight at once. `reserved` counts deliveries that are being accepted with the
+    promise of a place here. `stale` counts the changes of the destination that the lane has not looked at yet. `asked`
+    holds the events for which a person asked for an attempt while one was under way. Nothing starts before
+    `held_until`, by the monotonic clock; None when nothing holds the lane. `put_off` counts how often in a row its
+    attempts could not be made for want of something of our own.
     """
 
-    def __init__(self, destination: Destination, widest: int, longest: int) -> None:
+    def __init__(
+        self, destination: Destination, tenant: _Tenant | None = None, *, first: int, widest: int, longest: int
+    ) -> None:
         self.destination = destination
+        self.tenant = tenant or _Tenant()
         self.warm: Warm | None = None
         self.queue: deque[Delivery] = deque()
         self.asked: set[int] = set()
         self.reserved = 0
         self.in_flight = 0
-        self.width = widest
+        self.width = min(first, widest)
+        self.pace: Pace = NEW
+        self.narrowed = False
         self.more_in_store = False
         self.claiming = False
         self.stale = 0
         self.gone = False
+        self.held_until: float | None = None
+        self.put_off = 0
         self.used_at = time.monotonic()
-        self.waiting_for_turn = False
+        self.lined_up_as: Pace | None = None
+        self._first = min(first, widest)
         self._widest = widest
         self._longest = longest
 
@@ -74,16 +89,22 @@ class Lane:
     @property
     def capacity(self) -> int:
         """Most deliveries to hold: fewer for a lane that was narrowed."""
-        return min(self._longest, _HELD_PER_WIDTH * self.width)
+        return min(self._longest, _HELD_PER_WIDTH * self._at_once) if self.narrowed else self._longest
+
+    @property
+    def _at_once(self) -> int:
+        return 1 if self.pace == HANGING else self.width
 
     @property
     def ready(self) -> bool:
-        return bool(self.queue) and self.in_flight < self.width
+        if not self.queue or self.held_until is not None:
+            return False
+        return self.in_flight < (1 if self.pace == HANGING else self.width)
 
     @property
     def busy(self) -> bool:
         """Whether something waits for its turn, or would have to."""
-        return not self.shut and bool(self.queue or self.more_in_store or self.in_flight >= self.width)
+        return not self.shut and bool(self.queue or self.more_in_store or self.in_flight >= self._at_once)
 
     @property
     def shut(self) -> bool:
@@ -92,42 +113,108 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        return not self.held and not self.claiming
+        return not self.held and not self.claiming and self.held_until is None
 
-    def heard(self, *, unresponsive: bool) -> None:
-        """Halve the width after an attempt that nobody answered, else widen it by one."""
-        if unresponsive:
-            self.width = max(1, self.width // 2)
-        elif self.width < self._widest:
+    def heard(self, pace: Pace, *, answered: bool, calm: bool = True) -> None:
+        """Learn from an attempt that has ended.
+
+        Halve the width after one that nobody answered, or too late. Else widen it by one: after an answer that came
+        slowly only while it is calm, that is, while few attempts wait for answers.
+        """
+        self.pace = pace
+        if pace == HANGING or not answered:
+            self.narrow()
+        elif self.width < self._widest and (pace == QUICK or calm):
             self.width += 1
+            self.narrowed &= self.width < self._widest
+
+    def narrow(self) -> None:
+        self.width = max(1, self.width // 2)
+        self.narrowed = True
+
+    def start_small(self) -> None:
+        """After it was held: as wide as a new one, at most."""
+        self.width = min(self.width, self._first)
 
 
-class _Turns:
-    """One tenant's lanes that have something to do, in the order of their turns."""
+class Place:
+    """An attempt in flight. `since` is when it started, by the monotonic clock, in seconds."""
+
+    __slots__ = ("ended", "kept", "lane", "pace", "since", "waits")
+
+    def __init__(self, lane: Lane, pace: Pace, since: float, *, kept: bool) -> None:
+        self.lane = lane
+        self.pace = pace
+        self.kept = kept
+        self.since = since
+        self.waits = False
+        self.ended = False
+
+
+class _Tenant:
+    """A tenant's lanes, and those that have something to do by their pace and in the order of their turns.
+
+    `in_line` says by pace whether the tenant stands there, `passed_over` whether it has something to do and does not.
+    """
+
+    __slots__ = ("in_line", "lanes", "lines", "passed_over", "taken", "waiting")
 
     def __init__(self) -> None:
-        self.lanes: deque[Lane] = deque()
-        self.in_flight = 0
-        self.waiting_for_turn = False
+        self.lanes: dict[int, Lane] = {}
+        self.lines: tuple[deque[Lane], ...] = tuple([deque() for _ in PACES])
+        self.in_line = [False] * len(PACES)
+        self.passed_over = False
+        self.taken = 0
+        self.waiting = 0
+
+    def may_use_kept(self, pace: int) -> bool:
+        """Whether the places that are kept are for this tenant: it has little in flight and asks for no trouble."""
+        if pace == QUICK:
+            return self.taken < LITTLE
+        return pace == NEW and not self.taken and not self.waiting
 
 
 class Lanes:
-    """All lanes of the process and whose turn it is. Every operation takes constant time."""
+    """All lanes of the process and whose turn it is. Every operation takes constant time.
+
+    Tenants stand in lines, one for each pace of their lanes, and the lines take turns. When there is no place left for
+    a pace but those that are kept, whom they are not kept for steps aside. `now` is the monotonic clock in seconds.
+    """
 
     def __init__(
-        self, *, in_flight: int, per_destination: int, per_tenant: int, queue: int, queue_per_destination: int
+        self,
+        *,
+        in_flight: int,
+        per_destination: int,
+        per_tenant: int,
+        queue: int,
+        queue_per_destination: int,
+        sockets: int = 0,
+        first: int | None = None,
+        shares: Shares | None = None,
+        patience: Patience | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most_in_flight = in_flight
+        self.places = Places(in_flight, sockets, shares or Shares())
+        self._patience = patience or Patience()
         self._most_held = queue
         self._most_held_per_destination = queue_per_destination
         self._per_destination = per_destination
+        self._first = per_destination if first is None else first
         self._per_tenant = per_tenant
+        self._now = now
         self._lanes: dict[int, Lane] = {}
-        self._of_tenant: defaultdict[str, dict[int, Lane]] = defaultdict(dict)
-        self._tenants: dict[str, _Turns] = {}
-        self._turns: deque[_Turns] = deque()
-        self.in_flight = 0
+        self._tenants: defaultdict[str, _Tenant] = defaultdict(_Tenant)
+        self._lines: tuple[deque[_Tenant], ...] = tuple([deque() for _ in PACES])
+        self._aside: tuple[deque[_Tenant], ...] = tuple([deque() for _ in PACES])
+        self._last_pace = 0
+        self._started: deque[Place] = deque()
+        self._overdue: deque[Place] = deque()
         self.held = 0
+
+    @property
+    def in_flight(self) -> int:
+        return self.places.in_flight
 
     def get(self, destination_no: int) -> Lane | None:
         return self._lanes.get(destination_no)
@@ -136,10 +223,14 @@ class Lanes:
         """The destination's lane, made when there is none yet; stale when it knows an older version."""
         lane = self._lanes.get(destination.no)
         if lane is None:
-            lane = self._lanes[destination.no] = Lane(
-                destination, self._per_destination, self._most_held_per_destination
+            tenant = self._tenants[destination.tenant_id]
+            lane = self._lanes[destination.no] = tenant.lanes[destination.no] = Lane(
+                destination,
+                tenant,
+                first=self._first,
+                widest=self._per_destination,
+                longest=self._most_held_per_destination,
             )
-            self._of_tenant[destination.tenant_id][destination.no] = lane
         elif lane.destination.version < destination.version:
             lane.stale += 1
         return lane
@@ -148,17 +239,16 @@ class Lanes:
         return list(self._lanes.values())
 
     def of_tenant(self, tenant_id: str) -> list[Lane]:
-        return list(self._of_tenant[tenant_id].values()) if tenant_id in self._of_tenant else []
+        return list(self._tenants[tenant_id].lanes.values()) if tenant_id in self._tenants else []
 
     def remove(self, lane: Lane) -> None:
         """Forget an idle lane."""
         destination = lane.destination
         if self._lanes.pop(destination.no, None) is None:
             return
-        siblings = self._of_tenant[destination.tenant_id]
-        del siblings[destination.no]
-        if not siblings:
-            del self._of_tenant[destination.tenant_id]
+        del lane.tenant.lanes[destination.no]
+        if not lane.tenant.lanes:
+            del self._tenants[destination.tenant_id]
 
     def room(self, lane: Lane) -> int:
         """How many more deliveries the lane may take now."""
@@ -193,53 +283,174 @@ class Lanes:
         self.held -= len(lane.queue) - len(kept)
         lane.queue = kept
 
-    def next(self) -> tuple[Lane, Delivery] | None:
+    # starting and ending
+
+    def next(self) -> tuple[Place, Delivery] | None:
         """Start the next delivery whose turn it is, or None when nothing may start now."""
-        while self._turns and self.in_flight < self._most_in_flight:
-            turns = self._turns.popleft()
-            turns.waiting_for_turn = False
-            lane = self._next_lane(turns)
-            if lane is None:
-                continue
-            delivery = lane.queue.popleft()
-            lane.in_flight += 1
-            turns.in_flight += 1
-            self.in_flight += 1
-            self._line_up(lane)
-            self._line_up_tenant(turns)
-            return lane, delivery
+        for pace in _TURNS[self._last_pace]:
+            if self._lines[pace] or self._aside[pace]:
+                free = self.places.free(pace)
+                lane = self._next_in(pace) if free else self._next_for_kept(pace)
+                if lane is not None:
+                    self._last_pace = pace
+                    return self._start(lane, kept=not free)
         return None
 
-    def done(self, lane: Lane) -> None:
-        """A started delivery has ended."""
-        turns = self._tenants[lane.destination.tenant_id]
-        lane.in_flight -= 1
-        turns.in_flight -= 1
-        self.in_flight -= 1
-        self.held -= 1
-        self._line_up(lane)
-        self._line_up_tenant(turns)
-        if not turns.in_flight and not turns.lanes:
-            self._tenants.pop(lane.destination.tenant_id, None)
-
-    def _next_lane(self, turns: _Turns) -> Lane | None:
-        if turns.in_flight >= self._per_tenant:
-            return None
-        while turns.lanes:
-            lane = turns.lanes.popleft()
-            lane.waiting_for_turn = False
-            if lane.ready:
+    def _next_in(self, pace: int) -> Lane | None:
+        aside, in_line = self._aside[pace], self._lines[pace]
+        while aside or in_line:
+            tenant = (aside or in_line).popleft()
+            tenant.in_line[pace] = False
+            lane = self._next_lane(tenant, pace)
+            if lane is not None:
                 return lane
         return None
 
-    def _line_up(self, lane: Lane) -> None:
-        if lane.ready and not lane.waiting_for_turn:
-            turns = self._tenants.setdefault(lane.destination.tenant_id, _Turns())
-            lane.waiting_for_turn = True
-            turns.lanes.append(lane)
-            self._line_up_tenant(turns)
+    def _next_for_kept(self, pace: int) -> Lane | None:
+        in_line = self._lines[pace]
+        while in_line and self.places.kept_free:
+            tenant = in_line.popleft()
+            if tenant.may_use_kept(pace):
+                tenant.in_line[pace] = False
+                lane = self._next_lane(tenant, pace)
+                if lane is not None:
+                    return lane
+            else:
+                tenant.passed_over = True
+                self._aside[pace].append(tenant)
+        return None
 
-    def _line_up_tenant(self, turns: _Turns) -> None:
-        if turns.lanes and not turns.waiting_for_turn and turns.in_flight < self._per_tenant:
-            turns.waiting_for_turn = True
-            self._turns.append(turns)
+    def _next_lane(self, tenant: _Tenant, pace: int) -> Lane | None:
+        lanes = tenant.lines[pace]
+        while lanes and tenant.taken < self._per_tenant:
+            lane = lanes.popleft()
+            if lane.lined_up_as == pace:
+                lane.lined_up_as = None
+                if lane.pace == pace and lane.ready:
+                    return lane
+                self._line_up(lane)
+        tenant.passed_over |= bool(lanes)
+        return None
+
+    def _start(self, lane: Lane, *, kept: bool) -> tuple[Place, Delivery]:
+        pace, tenant = lane.pace, lane.tenant
+        self.places.take(pace, kept=kept)
+        place = Place(lane, pace, self._now(), kept=kept)
+        lane.in_flight += 1
+        tenant.taken += 1
+        self._started.append(place)
+        delivery = lane.queue.popleft()
+        if lane.queue:
+            self._line_up(lane)
+        if tenant.lines[pace]:
+            self._line_up_tenant(tenant, pace)
+        return place, delivery
+
+    def heard(self, lane: Lane, seconds: float, *, answered: bool) -> None:
+        """An attempt took so long; whether the receiver said anything. `done` follows."""
+        pace = self._patience.pace(seconds, answered=answered)
+        lane.heard(pace, answered=answered, calm=pace == QUICK or self.places.calm)
+
+    def done(self, place: Place) -> None:
+        """A started delivery has ended."""
+        lane = place.lane
+        tenant = lane.tenant
+        place.ended = True
+        lane.in_flight -= 1
+        self.held -= 1
+        if place.waits:
+            tenant.waiting -= 1
+            self.places.waiting -= 1
+            self._move_one()
+        else:
+            tenant.taken -= 1
+            self.places.give_up(place.pace, kept=place.kept)
+        if lane.queue:
+            self._line_up(lane)
+        if tenant.passed_over:
+            self._line_up_again(tenant)
+
+    # holding back
+
+    def hold(self, lane: Lane, until: float) -> None:
+        """Start nothing of the lane until `resume`."""
+        lane.held_until = until if lane.held_until is None else max(lane.held_until, until)
+
+    def resume(self, lane: Lane) -> None:
+        lane.held_until = None
+        lane.start_small()
+        self._line_up(lane)
+
+    # waiting for answers
+
+    def look(self) -> float | None:
+        """Have those that wait too long for their answer give up their places; in how many seconds to look again."""
+        now, started = self._now(), self._started
+        while started:
+            place = started[0]
+            if not place.ended:
+                left = place.since + self._patience.quick - now
+                if left > 0:
+                    return left
+                self._has_waited(place)
+            started.popleft()
+        return None
+
+    def _has_waited(self, place: Place) -> None:
+        lane = place.lane
+        if lane.pace in {NEW, QUICK}:
+            lane.pace = SLOW
+            self._line_up(lane)
+        if not self._move(place):
+            self._overdue.append(place)
+
+    def _move(self, place: Place) -> bool:
+        """Out of its place into a socket, where there is one left for it."""
+        tenant = place.lane.tenant
+        if self.places.waiting >= self.places.sockets or tenant.waiting >= self._per_tenant:
+            return False
+        tenant.taken -= 1
+        tenant.waiting += 1
+        self.places.give_up(place.pace, kept=place.kept)
+        self.places.waiting += 1
+        place.waits = True
+        if tenant.passed_over:
+            self._line_up_again(tenant)
+        return True
+
+    def _move_one(self) -> None:
+        """A socket is free: for one of those that have found none so far."""
+        while self._overdue:
+            place = self._overdue.popleft()
+            if not place.ended:
+                if not self._move(place):
+                    self._overdue.append(place)
+                return
+
+    # lining up
+
+    def _line_up(self, lane: Lane) -> None:
+        pace = lane.pace
+        if lane.lined_up_as != pace and lane.ready:
+            lane.lined_up_as = pace
+            lane.tenant.lines[pace].append(lane)
+            self._line_up_tenant(lane.tenant, pace)
+
+    def _line_up_tenant(self, tenant: _Tenant, pace: int) -> None:
+        if tenant.in_line[pace]:
+            return
+        if tenant.taken < self._per_tenant:
+            tenant.in_line[pace] = True
+            self._lines[pace].append(tenant)
+        else:
+            tenant.passed_over = True
+
+    def _line_up_again(self, tenant: _Tenant) -> None:
+        """Something of a tenant's has ended: it may have a turn again, and use what is kept."""
+        tenant.passed_over = False
+        for pace, lanes in enumerate(tenant.lines):
+            if lanes:
+                if tenant.may_use_kept(pace):
+                    tenant.in_line[pace] = False  # it may stand aside; its place there is skipped when it comes up
+                tenant.passed_over |= tenant.in_line[pace]
+                self._line_up_tenant(tenant, pace)
