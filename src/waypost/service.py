@@ -295,9 +295,9 @@ class Service:
         """Which of the process's workers are well."""
         return {"http-server": True, "store-writer": self.store.writing, "dispatcher": self.dispatcher.delivering}
 
-    def _changed(self, tenant_id: str) -> None:
+    def _changed(self, tenant_id: str, destination_no: int | None) -> None:
         self.directory.forget(tenant_id)
-        self.dispatcher.changed(tenant_id)
+        self.dispatcher.changed(tenant_id, destination_no)
         self.notifier.ring()  # a change of subscriptions may be news
 
     def _alerting_changed(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import httpx
@@ -19,6 +20,7 @@ from waypost.api.app import create_app
 from waypost.api.backend import Backend
 from waypost.connect.registry import Registry
 from waypost.connect.relay import channel_types
+from waypost.core.errors import Unavailable
 from waypost.core.model import SECOND, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.access import Access
@@ -115,7 +117,7 @@ class World:
             tools(),
             topics=lambda: self.catalogue.names,
             max_destinations=self.settings.max_destinations_per_tenant,
-            changed=lambda _tenant_id: None,
+            changed=lambda _tenant_id, _no: None,
             now=lambda: self.now,
         )
         self.skips = SkipCounts(store)
@@ -190,6 +192,9 @@ class World:
 
     def ring(self, destination_no: int, due: Micros) -> None:
         self.rung.append(destination_no)
+
+    def watched(self, event_seq: int) -> AbstractContextManager[Sequence[Unavailable]]:
+        return nullcontext(())
 
     def next_seq(self) -> int:
         return self._sequence.next()

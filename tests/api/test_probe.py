@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
@@ -253,6 +254,15 @@ async def test_a_full_queue_delays_the_test_and_does_not_lose_it(town: Town) -> 
         while not town.postman.seen:
             await asyncio.sleep(0.02)
     assert town.postman.seen[0].event.id == pending["event_id"]
+
+
+async def test_what_is_our_own_trouble_is_no_verdict_and_no_attempt(town: Town) -> None:
+    await town.box()
+    town.postman.behaviour["Elm Street 1"] = OSError(errno.EMFILE, "Too many open files")
+    for verb in ("test", "verify"):
+        answer = await town.acme.post(f"{BOX}/{verb}")
+        assert answer.status_code == 503
+    assert (await town.acme.get(f"{BOX}/attempts")).json()["models"] == []
 
 
 async def test_a_disabled_destination_gets_no_test_event(town: Town) -> None:

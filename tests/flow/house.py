@@ -171,8 +171,8 @@ class House:
         )
         self.pagers = Pagers()
         effort = effort or Effort(look_interval=0.05, shutdown=0.2)
-        writer = Writer(registry)
-        senders = Senders({"pager": pager_type(self.pagers)()}, tools, timeout=effort.timeout)
+        self.writer = writer = Writer(registry)
+        self.senders = senders = Senders({"pager": pager_type(self.pagers)()}, tools, timeout=effort.timeout)
         self.notifier = Notifier(self.store, senders, writer, self.metrics, effort=effort)
         self.trouble.attach(self.store, senders, writer, tuple(rules))
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self.changed)
@@ -193,9 +193,9 @@ class House:
         await self.notifier.start()
         await self.dispatcher.start()
 
-    def changed(self, tenant_id: str) -> None:
+    def changed(self, tenant_id: str, destination_no: int | None = None) -> None:
         self.directory.forget(tenant_id)
-        self.dispatcher.changed(tenant_id)
+        self.dispatcher.changed(tenant_id, destination_no)
 
     async def close(self) -> None:
         await self.dispatcher.close()
@@ -237,7 +237,7 @@ class House:
     async def change(self, old: Destination, **changes: Any) -> Destination:
         changed = await self.store.replace_destination(structs.replace(old, **changes))
         assert changed is not None
-        self.changed(old.tenant_id)
+        self.changed(old.tenant_id, old.no)
         return changed
 
     async def publish(self, tenant: str = "acme", **changes: Any) -> Event:

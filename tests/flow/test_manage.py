@@ -32,7 +32,14 @@ class Office:
         self.now = NOW
         self.told: list[str] = []
         options: dict[str, Any] = {"topics": lambda: (), "max_destinations": 20} | changes
-        self.manager = Manager(store, registry(), tools(), changed=self.told.append, now=lambda: self.now, **options)
+        self.manager = Manager(
+            store,
+            registry(),
+            tools(),
+            changed=lambda tenant_id, _: self.told.append(tenant_id),
+            now=lambda: self.now,
+            **options,
+        )
 
     async def create(self, *, by: Actor = OPERATOR, **changes: Any) -> Destination:
         return await self.manager.create("acme", letterbox(**changes), by=by)

@@ -54,7 +54,7 @@ async def build(tmp_path: Path) -> AsyncIterator[Build]:
     built: list[House] = []
 
     def one(*rules: Rule, policy: RetryPolicy = SLOW_RETRIES, **options: Any) -> House:
-        bounds = Bounds(sweep_interval=0.05, shutdown=0.2)
+        bounds = Bounds(first_width=64, sweep_interval=0.05, shutdown=0.2)
         built.append(House(tmp_path, Receivers(), bounds, policy, rules=(*RULES, *rules), **options))
         return built[-1]
 

@@ -30,7 +30,7 @@ async def manager(store: SqliteStore) -> Manager:
         tools(),
         topics=lambda: (),
         max_destinations=20,
-        changed=lambda _tenant_id: None,
+        changed=lambda _tenant_id, _no: None,
         now=lambda: NOW,
     )
     await manager.put_tenant("acme")
@@ -157,7 +157,7 @@ async def test_the_catalogue_is_obeyed(store: SqliteStore, manager: Manager) -> 
         tools(),
         topics=lambda: ("order.created",),
         max_destinations=20,
-        changed=lambda _tenant_id: None,
+        changed=lambda _tenant_id, _no: None,
         now=lambda: NOW,
     )
     assert await faults(created(strict, subscriptions=TWO)) == [

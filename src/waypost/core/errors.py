@@ -12,7 +12,7 @@ WaypostError
 │   ├── TooLarge             413
 │   ├── Invalid              422, with the fields at fault
 │   └── TooMany              429, with when to try again
-├── Unavailable              503: the store cannot take it now; nothing was accepted
+├── Unavailable              503: something of our own is wanting; nothing was accepted, nobody else is to blame
 └── DeliveryError            an attempt failed; it says why and whether another try makes sense
 """
 
@@ -97,7 +97,14 @@ class TooMany(Refused):
 
 
 class Unavailable(WaypostError):
-    """The store did not take the change: a full disk, a locked file, a shutdown. Nothing was acknowledged."""
+    """Something of our own is wanting: a full disk, a locked file, no descriptor left, a shutdown.
+
+    Nothing was acknowledged, and an attempt that meets it is put off rather than failed. `reason` is a word for counts.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "other") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DeliveryError(WaypostError):

@@ -79,7 +79,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         """Seconds to wait before the next retry after `spent` of them, or None when there is none left.
 
         `jitter` is a number drawn from [0, 1) by the caller. A destination's `retry_after` (RFC 9110, 10.2.3) lengthens
-        the wait up to `max_wait_seconds` and never shortens it.
+        the wait up to `max_wait_seconds` and never shortens it; jitter is added, so that not all come at that instant.
         """
         if spent >= self.retries:
             return None
@@ -88,7 +88,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
             planned = self.schedule[spent] * stretch
         else:
             planned = min(_power(self.base_seconds, self.factor, spent) * stretch, self.max_wait_seconds)
-        return max(planned, min(retry_after or 0.0, self.max_wait_seconds))
+        return max(planned, min((retry_after or 0.0) * stretch, self.max_wait_seconds))
 
 
 def _power(base: float, factor: float, exponent: int) -> float:

@@ -17,6 +17,15 @@ class Settlement(Struct, frozen=True, kw_only=True, gc=False):
     due: Micros | None
 
 
+INTERRUPTED = "interrupted"
+"""The code of an attempt that Waypost itself cut off. Nobody's failure: it is not counted against the destination."""
+
+
+def interrupted(delivery: Delivery, *, now: Micros) -> Settlement:
+    """The same again at once, and none of its retries is spent: Waypost stopped before an answer came."""
+    return Settlement(state=DeliveryState.PENDING, next_attempt=delivery.attempt + 1, retries=delivery.retries, due=now)
+
+
 def settle(delivery: Delivery, outcome: Outcome, policy: RetryPolicy, *, now: Micros, jitter: float) -> Settlement:
     """Decide from the attempt's outcome. `jitter` is drawn from [0, 1) by the caller, `now` is when the attempt ended.
 

@@ -21,9 +21,12 @@ _WORTH_A_LOOK = 1.0
 
 
 class Aftermath:
-    """Listens to the dispatcher. `changed` hears the tenant's id when a destination was disabled or enabled."""
+    """Listens to the dispatcher.
 
-    def __init__(self, store: Store, notifier: Notifier, metrics: Metrics, changed: Callable[[str], None]) -> None:
+    `changed` hears the tenant's id and the number of a destination that was disabled or enabled.
+    """
+
+    def __init__(self, store: Store, notifier: Notifier, metrics: Metrics, changed: Callable[[str, int], None]) -> None:
         self._store = store
         self._notifier = notifier
         self._metrics = metrics
@@ -41,7 +44,7 @@ class Aftermath:
         if recorded.enabled:
             _log.info("destination_enabled", reason="a trial delivery succeeded", **_names(destination))
         if recorded.disabled is not None or recorded.enabled:
-            self._changed(destination.tenant_id)
+            self._changed(destination.tenant_id, destination.no)
         if recorded.news:
             self._notifier.ring()
 

@@ -7,17 +7,73 @@ import secrets
 import time
 from collections.abc import Callable
 
+import structlog
+
 from waypost.core import ids
 from waypost.core.model import Micros
+
+_log = structlog.get_logger("waypost")
+
+
+_STEP = 1_000_000_000
+"""Nanoseconds: what the clock may be corrected by at once; more is a step."""
+_LOOK_EVERY = 1_000_000_000
+_BELIEVED_AFTER = 30 * _STEP
+_AHEAD_MS = 60_000
+
+
+def _running() -> int:
+    """Nanoseconds that have passed since some instant, also while the machine slept; it knows no steps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Steady:
+    """The time of day, for which a step of the system's clock is no truth before it has lasted half a minute.
+
+    So a clock that is wrong for a moment makes nothing due and nothing late, and removes nothing; one that was wrong
+    and is put right is followed. Small corrections are followed at once. The arguments give nanoseconds.
+    """
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, running: Callable[[], int] = _running) -> None:
+        self._wall = wall
+        self._running = running
+        self._offset = wall() - running()
+        self._look_at = 0
+        self._doubted: int | None = None
+        self._doubted_since = 0
+
+    def now(self) -> Micros:
+        running = self._running()
+        if running >= self._look_at:
+            self._look(running)
+        return (running + self._offset) // 1000
+
+    def _look(self, running: int) -> None:
+        self._look_at = running + _LOOK_EVERY
+        offset = self._wall() - running
+        if abs(offset - self._offset) <= _STEP:
+            self._offset, self._doubted = offset, None
+        elif self._doubted is None or abs(offset - self._doubted) > _STEP:
+            self._doubted, self._doubted_since = offset, running
+            _log.warning("clock_stepped", seconds=(offset - self._offset) // _STEP)
+        elif running - self._doubted_since >= _BELIEVED_AFTER:
+            _log.warning("clock_followed", seconds=(offset - self._offset) // _STEP)
+            self._offset, self._doubted = offset, None
+
+
+_steady = Steady()
 
 
 def now() -> Micros:
     """The present instant."""
-    return time.time_ns() // 1000
+    return _steady.now()
 
 
 class Sequence:
-    """Hands out this process's sequence numbers, strictly growing even when the clock steps back. Not thread-safe."""
+    """Hands out this process's sequence numbers, strictly growing when the clock steps back a little. Not thread-safe.
+
+    When it is put back by more than a minute, the numbers follow it under another node, so that none comes twice.
+    """
 
     def __init__(self, node: int | None = None, clock: Callable[[], Micros] = now) -> None:
         self._node = secrets.randbelow(ids.NODES) if node is None else node
@@ -28,6 +84,10 @@ class Sequence:
     def next(self) -> int:
         milliseconds = self._clock() // 1000
         if milliseconds > self._last_ms:
+            self._last_ms = milliseconds
+            self._counter = 0
+        elif milliseconds < self._last_ms - _AHEAD_MS:
+            self._node = (self._node + 1 + secrets.randbelow(ids.NODES - 1)) % ids.NODES
             self._last_ms = milliseconds
             self._counter = 0
         else:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Container, Coroutine, Iterable, Sequence
+from collections.abc import Container, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from waypost.core import ids
 from waypost.core.errors import Unavailable
 from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros
-from waypost.core.settle import Settlement
 from waypost.flow import clock
 from waypost.flow.attempt import Attempts
 from waypost.flow.lanes import Lane, Lanes, Place
 from waypost.flow.live import Live
 from waypost.flow.places import Patience, Shares, sockets_within_limits
 from waypost.flow.rings import Rings
-from waypost.flow.throttle import Sparing
+from waypost.flow.throttle import Seldom, Sparing
+from waypost.flow.trials import Trials
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.observe.tracing import log_fields
@@ -33,8 +33,11 @@ _NOBODY_ANSWERED = frozenset({"timeout", "dns_error", "connection_refused", "net
 _RECORD_AGAIN_AFTER = 1.0
 _CLAIM_AGAIN_AFTER = SECOND // 20
 _NOTHING_ELSE = Recorded()
-_PROBE_AGAIN_AFTER = 60 * SECOND
-_ANY_TIME: Micros = 1 << 62
+_PUT_OFF_FIRST = 0.5
+_PUT_OFF_LONGEST = 30.0
+_WORTH_GIVING_BACK = 5.0
+"""Seconds that something may wait in memory because its lane is held."""
+_TICK = 0.001
 _REPLAYED_SHARE = 4
 """One of so many attempts in flight to a destination may be a replay."""
 
@@ -117,10 +120,12 @@ class Dispatcher:
         metrics.watch_in_flight(lambda: self._lanes.in_flight)
         self._rings = Rings(self._claim_all)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._probing: set[int] = set()
         self._accepting = False
         self._looking: asyncio.TimerHandle | None = None
         self._waiting = Sparing(store.count_waiting, share=_COUNTING_SHARE)
+        self._trials = Trials(store, attempts, self._tell, lease=self._lease, at_once=self._lanes.places.most_hanging)
+        self._watched: dict[int, list[Unavailable]] = {}
+        self._seldom = Seldom()
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -144,7 +149,7 @@ class Dispatcher:
         for lane in self._lanes.all():
             with contextlib.suppress(Unavailable):
                 await self._give_back(lane)
-            await _cool_down(lane)
+            await lane.cool_down()
 
     @property
     def delivering(self) -> bool:
@@ -173,6 +178,7 @@ class Dispatcher:
                 event=event, destination_no=destination.no, attempt=1, retries=0, manual=False, lease_until=lease_until
             )
             self._lanes.add(lane, first)
+            self._put_away(lane)
         self._pump()
 
     def ring(self, destination_no: int, due: Micros) -> None:
@@ -183,6 +189,7 @@ class Dispatcher:
         lane = self._lanes.get(destination_no)
         if lane is not None:
             lane.asked.add(event_seq)
+            self._let_go(lane)
         self.ring(destination_no, clock.now())
 
     def spare(self, destination_no: int) -> int:
@@ -196,11 +203,25 @@ class Dispatcher:
         width = self._bounds.first_width if lane is None else lane.width
         return max(1, width // _REPLAYED_SHARE)
 
-    def changed(self, tenant_id: str) -> None:
-        """The tenant's destinations have changed: the very next attempt uses them as they are now."""
-        for lane in self._lanes.of_tenant(tenant_id):
+    def changed(self, tenant_id: str, destination_no: int | None = None) -> None:
+        """A destination has changed, or all of the tenant's: the very next attempt uses it as it is now."""
+        one = None if destination_no is None else self._lanes.get(destination_no)
+        lanes = self._lanes.of_tenant(tenant_id) if destination_no is None else [] if one is None else [one]
+        for lane in lanes:
             lane.stale += 1
-        self._spawn(self._refresh_tenant(tenant_id))
+        if lanes:
+            self._spawn(self._refresh_all(lanes))
+        elif destination_no is not None:
+            self.ring(destination_no, clock.now())
+
+    @contextlib.contextmanager
+    def watched(self, event_seq: int) -> Iterator[list[Unavailable]]:
+        """Collects why attempts of this event are put off."""
+        self._watched[event_seq] = []
+        try:
+            yield self._watched[event_seq]
+        finally:
+            del self._watched[event_seq]
 
     def drop(self, tenant_id: str, event_seqs: Container[int]) -> None:
         """These events of a tenant are not to be sent any more; the store knows."""
@@ -215,12 +236,11 @@ class Dispatcher:
             self._lanes.discard(lane, {event_seq})
             self._refill(lane)
 
-    async def _refresh_tenant(self, tenant_id: str) -> None:
-        for lane in self._lanes.of_tenant(tenant_id):
+    async def _refresh_all(self, lanes: Sequence[Lane]) -> None:
+        for lane in lanes:
             await self._refresh(lane)
-        for destination in await self._store.destinations(tenant_id):
-            if destination.disabled_at is None:
-                self.ring(destination.no, clock.now())
+            if not lane.shut:
+                self.ring(lane.destination.no, clock.now())
 
     async def _refresh(self, lane: Lane) -> None:
         """Look at the destination until no change has come meanwhile. An answer older than the lane's is ignored."""
@@ -231,16 +251,17 @@ class Dispatcher:
                 lane.gone = True
             elif current.version > lane.destination.version:
                 lane.destination = current
-                await _cool_down(lane)
+                self._let_go(lane)
+                await lane.cool_down()
             if lane.stale == seen:
                 lane.stale = 0
         if lane.shut:
             await self._give_back(lane)
 
-    async def _give_back(self, lane: Lane, *, down_to: int = 0) -> None:
+    async def _give_back(self, lane: Lane, *, down_to: int = 0, wait: float = 0.0) -> None:
         deliveries = self._lanes.drain(lane, down_to=down_to)
         if deliveries:
-            await self._store.release(deliveries, due=clock.now())
+            await self._store.release(deliveries, due=clock.now() + round(wait * SECOND))
 
     # what is due in the store
 
@@ -255,7 +276,7 @@ class Dispatcher:
         if lane.claiming:
             self.ring(destination_no, clock.now() + _CLAIM_AGAIN_AFTER)
             return
-        room = self._lanes.room(lane)
+        room = self._lanes.room(lane)  # none while it is held: it is rung when that is over
         lane.more_in_store = room == 0
         if not room:
             return
@@ -270,6 +291,7 @@ class Dispatcher:
             lane.claiming = False
         for delivery in claim.deliveries:
             self._lanes.add(lane, delivery)
+        self._put_away(lane)
         if claim.next_due is not None:
             lane.more_in_store = claim.next_due <= now
             self.ring(destination_no, claim.next_due)
@@ -303,53 +325,20 @@ class Dispatcher:
         for destination_no, due in waiting:
             if due <= soon:
                 self.ring(destination_no, due)
-        oldest = min((due for _, due in waiting), default=now)
+        oldest = min((due for destination_no, due in waiting if not self._is_held(destination_no)), default=now)
         oldest_age = max(0.0, (now - oldest) / SECOND)
         self._metrics.backlog(waiting=await self._waiting.answer(), oldest_age=oldest_age)
         await self._listener.swept(oldest_age)
-        for destination_no in await self._store.alerting.due_probes(now):
-            if destination_no not in self._probing:
-                self._probing.add(destination_no)
-                self._spawn(self._probe(destination_no))
+        for destination_no in self._trials.begin(await self._store.alerting.due_probes(now)):
+            self._spawn(self._trials.make(destination_no))
         await self._drop_idle_lanes()
-
-    async def _probe(self, destination_no: int) -> None:
-        """Try one delivery of a disabled destination, to learn whether it works again."""
-        try:
-            destination = await self._store.destination_by_no(destination_no)
-            if destination is None or destination.disabled_at is None:
-                return
-            delivery = await self._trial(destination_no)
-            if delivery is None:
-                await self._store.alerting.put_probe_off(destination_no, clock.now() + _PROBE_AGAIN_AFTER)
-                return
-            lane = Lane(destination, first=1, widest=1, longest=1)
-            result = await self._attempts.make(lane, delivery)
-            if not result.outcome.ok:
-                result = _unspent(result)
-            recorded = await self._store.record(result)
-            await _cool_down(lane)
-            if recorded is not None:
-                self._tell(lane, result, recorded)
-        finally:
-            self._probing.discard(destination_no)
-
-    async def _trial(self, destination_no: int) -> Delivery | None:
-        """What is due, else the oldest that was kept, else the next retry before its time."""
-        now = clock.now()
-        for due_until in (now, now, _ANY_TIME):
-            claim = await self._store.claim(destination_no, now=due_until, lease_until=now + self._lease, limit=1)
-            if claim.deliveries:
-                return claim.deliveries[0]
-            await self._store.recover(destination_no, since=0, now=now, limit=1)
-        return None
 
     async def _drop_idle_lanes(self) -> None:
         long_ago = time.monotonic() - self._bounds.lane_idle
         for lane in self._lanes.all():
             if lane.idle and (lane.gone or lane.used_at < long_ago):
                 self._lanes.remove(lane)
-                await _cool_down(lane)
+                await lane.cool_down()
 
     # one attempt after another
 
@@ -372,7 +361,7 @@ class Dispatcher:
             try:
                 await self._attempt(lane, delivery)
             except Unavailable as error:
-                _log.warning("attempt_put_off", destination_no=lane.destination.no, error=str(error))
+                self._count_put_off(lane, "store", error)
             except Exception:  # noqa: BLE001  the delivery keeps its lease, and others must not wait for this worker
                 _log.exception("attempt_failed_to_start", destination_no=lane.destination.no)
             finally:
@@ -397,16 +386,79 @@ class Dispatcher:
             await self._store.release([delivery], due=now)
             self.ring(lane.destination.no, now)
             return
-        result = await self._attempts.make(lane, delivery)
-        self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
+        try:
+            result = await self._attempts.make(lane, delivery)
+        except Unavailable as error:
+            await self._put_off(lane, delivery, error)
+            return
+        except asyncio.CancelledError:
+            self._record(lane, self._attempts.cut_off(lane, delivery, now))
+            raise
+        self._record(lane, result)
         lane.used_at = time.monotonic()
+        lane.put_off = 0
         outcome = result.outcome
         self._lanes.heard(lane, outcome.latency / SECOND, answered=outcome.code not in _NOBODY_ANSWERED)
         if len(lane.queue) > lane.capacity:
             lane.more_in_store = True
             await self._give_back(lane, down_to=lane.capacity // 2)
+        if outcome.retry_after and not outcome.ok:
+            most = self._attempts.policy_of(lane.destination).max_wait_seconds
+            self._hold(lane, min(outcome.retry_after, most))
+
+    # not now
+
+    async def _put_off(self, lane: Lane, delivery: Delivery, error: Unavailable) -> None:
+        """The attempt could not be made, for a reason that is ours: soon again, and the lane waits until then."""
+        self._count_put_off(lane, error.reason, error)
+        if delivery.event.seq in self._watched:
+            self._watched[delivery.event.seq].append(error)
+        if lane.held_until is None:  # otherwise another attempt has met the same
+            lane.put_off += 1
+        wait = min(_PUT_OFF_FIRST * 2 ** (lane.put_off - 1), _PUT_OFF_LONGEST) * (1 + clock.jitter())
+        self._hold(lane, wait)
+        await self._store.release([delivery], due=clock.now() + round(wait * SECOND))
+
+    def _count_put_off(self, lane: Lane, reason: str, error: Unavailable) -> None:
+        self._metrics.put_off(reason)
+        times = self._seldom.times(reason)
+        if times is not None:
+            _log.warning(
+                "attempts_put_off", reason=reason, times=times, error=str(error), destination_no=lane.destination.no
+            )
+
+    def _hold(self, lane: Lane, seconds: float) -> None:
+        """Start nothing of the lane for so long."""
+        if not self._lanes.hold(lane, time.monotonic() + seconds):
+            return
+        self._loop.call_later(seconds, self._hold_over, lane)
+        self._put_away(lane)
+
+    def _put_away(self, lane: Lane) -> None:
+        """What would wait long in a lane that is held waits in the store."""
+        if lane.held_until is not None and lane.queue:
+            left = lane.held_until - time.monotonic()
+            if left > _WORTH_GIVING_BACK:
+                self._spawn(self._give_back(lane, wait=left))
+
+    def _hold_over(self, lane: Lane) -> None:
+        if lane.held_until is not None and lane.held_until <= time.monotonic() + _TICK:
+            self._let_go(lane)
+
+    def _let_go(self, lane: Lane) -> None:
+        if lane.held_until is not None and self._accepting:
+            self._lanes.resume(lane)
+            self.ring(lane.destination.no, clock.now())
+            self._pump()
+
+    def _is_held(self, destination_no: int) -> bool:
+        lane = self._lanes.get(destination_no)
+        return lane is not None and lane.held_until is not None
 
     # afterwards
+
+    def _record(self, lane: Lane, result: Result) -> None:
+        self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
 
     def _recorded(self, lane: Lane, result: Result, done: asyncio.Future[Recorded | None]) -> None:
         error = None if done.cancelled() else done.exception()
@@ -457,22 +509,6 @@ class Dispatcher:
             _log.warning("dispatcher_put_off", error=str(error))
         elif error is not None:
             _log.error("dispatcher_task_failed", exc_info=error)
-
-
-def _unspent(trial: Result) -> Result:
-    """A trial that failed costs its delivery none of its retries: it waits for the next one."""
-    delivery, now = trial.delivery, clock.now()
-    waiting = Settlement(
-        state=DeliveryState.PENDING, next_attempt=delivery.attempt + 1, retries=delivery.retries, due=now
-    )
-    return structs.replace(trial, settlement=waiting)
-
-
-async def _cool_down(lane: Lane) -> None:
-    """Have the lane open a new connection for its next send."""
-    warm, lane.warm = lane.warm, None
-    if warm is not None:
-        await warm.retire()
 
 
 def _line(destination: Destination, result: Result) -> dict[str, Any]:

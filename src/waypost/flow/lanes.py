@@ -132,6 +132,12 @@ class Lane:
         self.width = max(1, self.width // 2)
         self.narrowed = True
 
+    async def cool_down(self) -> None:
+        """Have the lane open a new connection for its next send."""
+        warm, self.warm = self.warm, None
+        if warm is not None:
+            await warm.retire()
+
     def start_small(self) -> None:
         """After it was held: as wide as a new one, at most."""
         self.width = min(self.width, self._first)
@@ -252,6 +258,8 @@ class Lanes:
 
     def room(self, lane: Lane) -> int:
         """How many more deliveries the lane may take now."""
+        if lane.held_until is not None:
+            return 0
         own = lane.capacity - lane.held
         return max(min(own, self._most_held - self.held), min(own, LEAST_HELD - lane.held), 0)
 
@@ -372,9 +380,12 @@ class Lanes:
 
     # holding back
 
-    def hold(self, lane: Lane, until: float) -> None:
-        """Start nothing of the lane until `resume`."""
-        lane.held_until = until if lane.held_until is None else max(lane.held_until, until)
+    def hold(self, lane: Lane, until: float) -> bool:
+        """Start nothing of the lane until `resume`. Whether that is longer than it is held already."""
+        if lane.held_until is not None and lane.held_until >= until:
+            return False
+        lane.held_until = until
+        return True
 
     def resume(self, lane: Lane) -> None:
         lane.held_until = None

@@ -27,8 +27,9 @@ _TRIES_AGAINST_OTHERS = 10
 
 
 class Manager:
-    """All rules about tenants and destinations. `changed` hears the tenant's id after every committed change.
+    """All rules about tenants and destinations.
 
+    `changed` hears the tenant's id after every committed change, and the number of the destination if it is about one.
     `topics` tells the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by`
     says who it is, for the audit log, and a tenant may do less than the operator.
     """
@@ -41,7 +42,7 @@ class Manager:
         *,
         topics: Callable[[], Sequence[str]],
         max_destinations: int,
-        changed: Callable[[str], None],
+        changed: Callable[[str, int | None], None],
         now: Callable[[], Micros],
         limits: Limits | None = None,
         filter_limits: filters.FilterLimits = filters.DEFAULT_LIMITS,
@@ -68,7 +69,7 @@ class Manager:
             raise Invalid(problems)
         entry = Entry(actor=by, action="tenant.put", tenant_id=tenant_id, subject=tenant_id)
         created = await self._store.put_tenant(tenant_id, values, now=self._now(), entry=entry)
-        self._changed(tenant_id)
+        self._changed(tenant_id, None)
         return await self.tenant(tenant_id), created
 
     def _tenant_metadata(self, metadata: object, problems: list[str]) -> dict[str, str] | None:
@@ -93,7 +94,7 @@ class Manager:
         entry = Entry(actor=by, action="tenant.delete", tenant_id=tenant_id, subject=tenant_id)
         if not await self._store.delete_tenant(tenant_id, now=self._now(), entry=entry):
             raise NotFound("tenant not found")
-        self._changed(tenant_id)
+        self._changed(tenant_id, None)
 
     # destinations, read
 
@@ -149,7 +150,7 @@ class Manager:
             limit=self._max_destinations,
             entry=_entry(by, "destination.create", tenant_id, destination_id, {"type": kind.type}),
         )
-        self._changed(tenant_id)
+        self._changed(tenant_id, added.no)
         return added
 
     async def update(self, tenant_id: str, destination_id: str, body: object, *, by: Actor = SYSTEM) -> Destination:
@@ -186,9 +187,10 @@ class Manager:
     async def delete(self, tenant_id: str, destination_id: str, *, by: Actor = SYSTEM) -> None:
         """Raises NotFound."""
         entry = _entry(by, "destination.delete", tenant_id, destination_id)
-        if await self._store.delete_destination(tenant_id, destination_id, now=self._now(), entry=entry) is None:
+        deleted = await self._store.delete_destination(tenant_id, destination_id, now=self._now(), entry=entry)
+        if deleted is None:
             raise NotFound("destination not found")
-        self._changed(tenant_id)
+        self._changed(tenant_id, deleted.no)
 
     async def _change(
         self,
@@ -207,7 +209,7 @@ class Manager:
             entry = _entry(by, action, tenant_id, destination_id, {"changed": _differences(old, new)})
             stored = await self._store.replace_destination(structs.replace(new, updated_at=self._now()), entry)
             if stored is not None:
-                self._changed(tenant_id)
+                self._changed(tenant_id, stored.no)
                 return stored
         raise Conflict("the destination is being changed by others at the same time; try again")
 

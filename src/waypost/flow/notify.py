@@ -21,6 +21,7 @@ from waypost.core.errors import DeliveryError, Unavailable, WaypostError
 from waypost.core.model import SECOND, Micros
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
+from waypost.flow.attempt import put_off_if_ours
 from waypost.flow.notices import Writer
 from waypost.flow.permits import Permits
 from waypost.observe.metrics import Metrics
@@ -61,23 +62,26 @@ class Senders:
         self._open: dict[int, tuple[int, ChannelConnection]] = {}
 
     async def send(self, channel: Channel, notice: Notice) -> None:
-        """Raises DeliveryError, whatever goes wrong."""
+        """Raises DeliveryError for what goes wrong over there, Unavailable for what does here."""
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connection(channel)
                 await connection.send(notice)
         except TimeoutError:
             raise DeliveryError("timeout", f"the channel took longer than {self._timeout:g} s") from None
-        except DeliveryError:
+        except DeliveryError as error:
+            put_off_if_ours(error)
             raise
         except WaypostError as error:
+            put_off_if_ours(error)
             raise DeliveryError("configuration_error", str(error), retryable=False) from error
         except Exception as error:
+            put_off_if_ours(error)
             _log.exception("alert_channel_crashed", channel_type=channel.type)
             raise DeliveryError("internal_error", f"the channel failed: {type(error).__name__}") from error
 
     async def try_out(self, channel: Channel, notice: Notice) -> None:
-        """Send over a connection of its own. Raises DeliveryError."""
+        """Send over a connection of its own. Raises DeliveryError or Unavailable."""
         alone = Senders(self._types, self._tools, timeout=self._timeout)
         try:
             await alone.send(channel, notice)

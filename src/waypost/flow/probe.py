@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,8 @@ from msgspec import Struct
 from waypost.connect.connector import DestinationType, Tools
 from waypost.connect.registry import Registry
 from waypost.core import ids
-from waypost.core.errors import BadRequest, DeliveryError, MissingExtra, WaypostError
+from waypost.core.causes import own_trouble
+from waypost.core.errors import BadRequest, DeliveryError, MissingExtra, Unavailable, WaypostError
 from waypost.core.model import Actor, Destination, Event
 from waypost.flow import clock
 from waypost.flow.publish import Deliverer
@@ -70,18 +71,25 @@ class Prober:
     # credentials and reachability
 
     async def verify(self, destination: Destination, *, by: Actor) -> Verdict:
-        """Connect anew with the destination's present values and let its type look around. Nothing is sent."""
+        """Connect anew with the destination's present values and let its type look around. Nothing is sent.
+
+        Raises Unavailable when something of our own is wanting for that.
+        """
         await self._write_down(destination, "destination.verify", by)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._look_around(destination)
         except TimeoutError:
             return _failed("timeout", f"The destination did not answer within {self._timeout:g} s")
+        except Unavailable:
+            raise
         except DeliveryError as error:
+            _raise_if_short(error)
             return _failed(error.code, error.sentence)
         except WaypostError as error:
             return _failed("missing_extra" if isinstance(error, MissingExtra) else "configuration_error", str(error))
         except Exception as error:  # noqa: BLE001  a fault in a destination type is an answer too
+            _raise_if_short(error)
             _log.exception("verify_crashed", destination_type=destination.type, destination_id=destination.id)
             return _failed("internal_error", f"The destination type failed: {type(error).__name__}")
         return Verdict(ok=True)
@@ -107,14 +115,15 @@ class Prober:
 
         It goes the way of every event: stored, dispatched, settled, put on record. The destination's topics and filter
         are not asked, since the event is meant for it; nothing is retried. Raises BadRequest for a disabled
-        destination, Unavailable when the event is not on disk.
+        destination, Unavailable when the event is not on disk or something of our own is wanting to send it now.
         """
         if destination.disabled_at is not None:
             raise BadRequest("Destination is disabled")
         event = self._event(destination)
-        await self._publish(event, destination)
-        await self._write_down(destination, "destination.test", by, event_id=event.id)
-        return Trial(event=event, attempt=await self._first_attempt(event))
+        with self._deliverer.watched(event.seq) as put_off:
+            await self._publish(event, destination)
+            await self._write_down(destination, "destination.test", by, event_id=event.id)
+            return Trial(event=event, attempt=await self._first_attempt(event, put_off))
 
     async def _write_down(self, destination: Destination, action: str, by: Actor, **detail: Any) -> None:
         await self._store.alerting.audit(
@@ -154,15 +163,24 @@ class Prober:
             self._deliverer.take(event, [destination], lease_until, stale=True)
         _log.info("test", tenant_id=event.tenant_id, event_id=event.id, destination_id=destination.id)
 
-    async def _first_attempt(self, event: Event) -> StoredAttempt | None:
+    async def _first_attempt(self, event: Event, put_off: Sequence[Unavailable]) -> StoredAttempt | None:
         deadline, wait = time.monotonic() + self._timeout, _FIRST_LOOK_AFTER
         query = AttemptQuery(tenant_ids=(event.tenant_id,), event_ids=(event.id,))
         while True:
             found = await self._store.attempts(query, Page(limit=1))
             if found.items or time.monotonic() >= deadline:
                 return found.items[0] if found.items else None
+            if put_off:
+                raise put_off[0]
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_BETWEEN_LOOKS)
+
+
+def _raise_if_short(error: Exception) -> None:
+    """Raises Unavailable when the process was short of something: that says nothing of the destination."""
+    reason = own_trouble(error)
+    if reason is not None:
+        raise Unavailable(f"the process is out of {reason}", reason=reason) from error
 
 
 def _failed(code: str, message: str) -> Verdict:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from waypost.core.errors import Unavailable
 from waypost.core.model import Destination, Event, Micros
 from waypost.core.routing import Routing, Skip, route
 from waypost.flow import clock
@@ -38,6 +40,10 @@ class Deliverer(Protocol):
 
     def ring(self, destination_no: int, due: Micros) -> None:
         """Something for this destination waits in the store and is due then."""
+        ...
+
+    def watched(self, event_seq: int) -> AbstractContextManager[Sequence[Unavailable]]:
+        """Collects why attempts of this event are put off."""
         ...
 
 

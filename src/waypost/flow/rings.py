@@ -9,17 +9,27 @@ from collections.abc import Callable, Iterable
 from waypost.core.model import SECOND, Micros
 from waypost.flow import clock
 
-_LONGEST_SLEEP = 3600.0
+_LONGEST_SLEEP = 2.0
+"""Seconds between two looks at the time of day: timers do not notice when that is corrected."""
 
 
 class Rings:
     """Remembers for each destination the earliest instant at which to look, and calls `answer` with those due."""
 
-    def __init__(self, answer: Callable[[Iterable[int]], None]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Iterable[int]], None],
+        *,
+        now: Callable[[], Micros] = clock.now,
+        longest_sleep: float = _LONGEST_SLEEP,
+    ) -> None:
         self._answer = answer
+        self._now = now
+        self._longest_sleep = longest_sleep
         self._next: dict[int, Micros] = {}
         self._heap: list[tuple[Micros, int]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -35,16 +45,21 @@ class Rings:
             self._set_timer()
 
     def close(self) -> None:
+        self._closed = True
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _set_timer(self) -> None:
-        self.close()
-        wait = max(0.0, (self._heap[0][0] - clock.now()) / SECOND)
-        self._timer = asyncio.get_running_loop().call_later(min(wait, _LONGEST_SLEEP), self._ring_out)
+        self._stop_timer()
+        if not self._closed:
+            wait = max(0.0, (self._heap[0][0] - self._now()) / SECOND)
+            self._timer = asyncio.get_running_loop().call_later(min(wait, self._longest_sleep), self._ring_out)
 
     def _ring_out(self) -> None:
-        now = clock.now()
+        now = self._now()
         due = []
         while self._heap and self._heap[0][0] <= now:
             instant, destination_no = heapq.heappop(self._heap)

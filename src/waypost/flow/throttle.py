@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_SELDOM = 60.0
 
 
 class Throttle:
@@ -44,3 +45,21 @@ class Sparing(Generic[T]):
             ended = time.monotonic()
             self._again_at = ended + (ended - began) / self._share
         return self._answer
+
+
+class Seldom:
+    """Says when something that may happen thousands of times is worth a line in the log: once a minute for each key."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._said: dict[str, float] = {}
+        self._times: dict[str, int] = {}
+
+    def times(self, key: str) -> int | None:
+        """It has happened again: how often since the last line, if it is time for another."""
+        now = self._now()
+        self._times[key] = self._times.get(key, 0) + 1
+        if now < self._said.get(key, now):
+            return None
+        self._said[key] = now + _SELDOM
+        return self._times.pop(key)

@@ -125,6 +125,9 @@ class Trouble:
         for tried in range(_TRIES):
             try:
                 await self._senders.send(channel, self._writer.of_alert(alert))
+            except Unavailable as error:
+                _log.warning("alert_not_told", channel_id=channel.id, error=str(error))
+                await asyncio.sleep(2**tried)
             except DeliveryError as error:
                 _log.warning("alert_not_told", channel_id=channel.id, code=error.code, error=error.sentence)
                 if not error.retryable:

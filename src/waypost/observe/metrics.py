@@ -24,6 +24,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _STATUS = {True: "success", False: "failed"}
 _SKIP_REASONS = ("not_addressed", "disabled", "topic", "filter")
+_PUT_OFF = ("descriptors", "memory", "disk", "store", "resolver", "missing_extra", "configuration", "other")
 _FLAGS = ("deprecated", "invalid")
 _REMOVED = ("events", "attempts", "data", "alerts", "news", "audit", "replays")
 _DISABLE_REASONS = ("consecutive_failures", "failing_too_long", "gone")
@@ -44,6 +45,10 @@ class Metrics(Protocol):
         ...
 
     def attempted(self, kind: str, *, ok: bool, retried: bool, seconds: float) -> None: ...
+
+    def put_off(self, reason: str) -> None:
+        """An attempt could not be made for want of something of our own: see `waypost.core.errors.Unavailable`."""
+        ...
 
     def first_delivery(self, seconds: float) -> None: ...
 
@@ -115,6 +120,9 @@ class NullMetrics:
         pass
 
     def attempted(self, kind: str, *, ok: bool, retried: bool, seconds: float) -> None:
+        pass
+
+    def put_off(self, reason: str) -> None:
         pass
 
     def first_delivery(self, seconds: float) -> None:
@@ -203,6 +211,7 @@ class PrometheusMetrics(Collector):
     def __init__(self, *, channel_types: Iterable[str] = ()) -> None:
         self._published = self._duplicates = self._unmatched = self._refused = self._routed = 0
         self._attempts: Counts = Counter()
+        self._put_off = _zeros(_PUT_OFF)
         self._retried = self._exhausted = self._store_failures = 0
         self._in_flight: Callable[[], float] = lambda: 0
         self._waiting, self._oldest_age = 0, 0.0
@@ -252,6 +261,9 @@ class PrometheusMetrics(Collector):
             self._retried += 1
         elif not ok:
             self._exhausted += 1
+
+    def put_off(self, reason: str) -> None:
+        self._put_off[reason,] += 1
 
     def first_delivery(self, seconds: float) -> None:
         self._delivery_seconds.observe(seconds)
@@ -325,6 +337,8 @@ class PrometheusMetrics(Collector):
         yield _by_label(counted, "waypost_deliveries_skipped", passed_over, ("reason",), self._skipped)
         by_type = ("destination_type", "status")
         yield _by_label(counted, "waypost_attempts", "Delivery attempts on record.", by_type, self._attempts)
+        own = "Attempts put off for want of something of our own."
+        yield _by_label(counted, "waypost_attempts_put_off", own, ("reason",), self._put_off)
         yield counted("waypost_retries_scheduled", "Failed attempts that will be retried.", self._retried)
         yield counted("waypost_deliveries_exhausted", "Deliveries given up.", self._exhausted)
         yield shown("waypost_attempts_in_flight", "Attempts under way.", self._in_flight())

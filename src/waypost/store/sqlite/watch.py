@@ -30,6 +30,7 @@ from waypost.core.alerts import (
 )
 from waypost.core.health import WELL, Health, Observation, Sighting, Told
 from waypost.core.model import SECOND, SYSTEM, DeliveryState, Disabling, Micros, TenantSummary
+from waypost.core.settle import INTERRUPTED
 from waypost.store.alerting import Entry
 from waypost.store.base import Recorded, Result
 from waypost.store.sqlite import audit, rows
@@ -253,6 +254,8 @@ class _Batch:
 
     def add(self, result: Result) -> Recorded:
         no, outcome = result.delivery.destination_no, result.outcome
+        if outcome.code == INTERRUPTED:
+            return Recorded()
         now = outcome.started_at + outcome.latency
         if outcome.ok:
             self._passed[no].append(now)
