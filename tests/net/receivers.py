@@ -149,6 +149,7 @@ class H2Receiver(asyncio.Protocol):
         log.append(self)
         self.bodies = bodies
         self.received: dict[int, bytes] = {}
+        self.lost = asyncio.Event()
         self.connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -165,6 +166,9 @@ class H2Receiver(asyncio.Protocol):
             elif isinstance(event, h2.events.StreamEnded):
                 self.reply(event.stream_id)
         self.transport.write(self.connection.data_to_send())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
 
     def reply(self, stream: int) -> None:
         body = self.received.get(stream, b"")

@@ -11,8 +11,8 @@ import pytest
 
 from tests.net.conftest import Clients, Names
 from tests.net.receivers import HOST, Authority, Exchange, H2Receiver, Receiver, proxy, receiver, silent_port
-from waypost.core.errors import DeliveryError, SettingsError
-from waypost.net import curl
+from waypost.core.errors import DeliveryError, SettingsError, Unavailable
+from waypost.net import curl, curl_handle, routes
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpRequest, HttpResponse, HttpSettings, header_line
 from waypost.net.poller import SelectorPoller
@@ -376,10 +376,9 @@ async def test_no_socket_left(client: Clients, monkeypatch: pytest.MonkeyPatch) 
 
     async with receiver() as server, client() as http:
         with monkeypatch.context() as patched:
-            patched.setattr(curl, "_Socket", none_left)
-            error = await failure(http, post(server))
-        assert (error.code, error.retryable) == ("network_error", True)
-        assert error.sentence.endswith(": Too many open files")
+            patched.setattr(curl_handle, "_Socket", none_left)
+            with pytest.raises(Unavailable, match="Too many open files"):
+                await http.send(post(server))
         assert (await http.send(post(server))).status == 200
 
 
@@ -501,6 +500,7 @@ async def test_http2_shares_a_connection(client: Clients, authority: Authority) 
         first = await http.send(post(port, scheme="https", method="GET", body=b""))
         bodies.clear()
         log[0].transport.abort()
+        await log[0].lost.wait()
         responses = await asyncio.gather(*(http.send(post(port, scheme="https", body=body)) for body in sent))
     server.close()
     assert {response.http_version for response in [first, *responses]} == {"2"}
@@ -577,7 +577,7 @@ async def test_libcurl_looks_nothing_up_by_itself(client: Clients, names: Names)
 
 
 async def test_pins_can_be_forgotten(client: Clients, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curl, "_PINS", 2)
+    monkeypatch.setattr(routes, "_HOSTS", 2)
     names.known.update({f"h{number}.test": ("127.0.0.1",) for number in range(8)})
     async with receiver() as server, client() as http:
         for number in [*range(8), *range(8)]:

@@ -2,127 +2,43 @@
 
 The sockets are watched by an epoll object of the engine's own, and stay registered while a connection idles in the
 pool: on a warm connection an exchange costs no epoll_ctl call. `SOCKOPTFUNCTION` tells when a descriptor is new.
+
+Whatever one exchange comes to, the others are carried on: a fault in settling it is that exchange's own failure.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import pycurl
-from msgspec import Struct, structs
+import structlog
+from msgspec import structs
 
-from waypost.core.errors import DeliveryError
+from waypost.core.errors import DeliveryError, WaypostError
 from waypost.net.curl_failure import Failure, explain
-from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings
+from waypost.net.curl_handle import Handle, Transfer
+from waypost.net.exchange import HttpResponse, HttpSettings, Timings
 from waypost.net.guard import AddressGuard
 from waypost.net.head import HeadReader
-from waypost.net.poller import POLLERR, POLLIN, POLLOUT, new_poller
+from waypost.net.poller import POLLERR, POLLIN, POLLOUT, POLLRDHUP, new_poller
+from waypost.net.routes import Routes
+from waypost.net.unread import Local, end_of, local_address
 
-_PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
-_SUPPRESS_CONNECT_HEADERS = 265
-"""CURLOPT_SUPPRESS_CONNECT_HEADERS: pycurl has no name for it."""
+_log = structlog.get_logger("waypost")
+
 _TURN = 0.002
 """Seconds after which a turn of the crank gives control back."""
 _STARTS = 16
 """Transfers that are begun together."""
 SWEEP = 0.1
 """Seconds between two looks for exchanges whose answer does not begin."""
-_PINS = 10_000
 _IDLE_HANDLES = 1_000
+_VERSIONS = {1: "1.0", 2: "1.1", 3: "2", 30: "3"}
+"""HTTP versions as libcurl numbers them."""
 _HTTP2 = "2"
-_TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
-"""Ends a connection whose peer acknowledges nothing, so that HTTP/2 requests do not go on joining a dead one."""
-
-
-class Transfer(Struct, kw_only=True, eq=False, gc=False):
-    """One exchange on its way through the engine.
-
-    `headers` are the request's lines as libcurl takes them. `pin` says which addresses the host has: an authority and
-    a list, or behind a proxy the one to which it shall open a tunnel. `dns` is the time (microseconds) that finding
-    them took.
-    """
-
-    request: HttpRequest
-    url: str
-    headers: Sequence[str] | Sequence[bytes]
-    pin: tuple[str, str] | None
-    dns: int
-    future: asyncio.Future[HttpResponse]
-    handle: _Handle | None = None
-    cancelled: bool = False
-
-    def settle(self, result: HttpResponse | DeliveryError) -> None:
-        if self.future.done():
-            return
-        if isinstance(result, DeliveryError):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
-
-
-class _Socket(socket.socket):
-    """What libcurl gets to open a connection with. pycurl duplicates the descriptor and drops the object."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-class _Handle:
-    """A curl handle that is used again and again, and what it has received for its present transfer."""
-
-    def __init__(self, curl: pycurl.Curl, settings: HttpSettings, guard: AddressGuard | None) -> None:
-        self.curl = curl
-        self.lines: list[bytes] = []
-        self.parts: list[bytes] = []
-        self.received = 0
-        self.forbidden: str | None = None
-        self.trouble: str | None = None
-        self.started = 0.0
-        self.timeout = settings.total_timeout
-        self.waits = False
-        self.transfer: Transfer | None = None
-        self._unheard = round(settings.total_timeout * 1000)
-        self._cap = settings.body_cap
-        self._drain_cap = settings.drain_cap
-        self._guard = guard
-
-    def on_body(self, chunk: bytes) -> int | None:
-        room = self._cap - self.received
-        if room > 0:
-            self.parts.append(chunk[:room])
-        self.received += len(chunk)
-        return 0 if self.received > self._drain_cap else None
-
-    def on_open(self, _purpose: int, address: Any) -> Any:
-        if self._guard is not None:
-            self.forbidden = self._guard.kind(_text(address.addr[0]))
-            if self.forbidden is not None:
-                return pycurl.SOCKET_BAD
-        try:
-            opened = _Socket(address.family, address.socktype, address.protocol)
-        except OSError as error:
-            self.trouble = error.strerror
-            return pycurl.SOCKET_BAD
-        if _TCP_USER_TIMEOUT is not None:
-            opened.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, self._unheard)
-        return opened
-
-    def clear(self) -> None:
-        self.lines.clear()
-        self.parts.clear()
-        self.received = 0
-        self.forbidden = self.trouble = None
-        self.transfer = None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 class CurlEngine:
@@ -143,11 +59,14 @@ class CurlEngine:
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._poller = new_poller()
         self._watched: dict[int, int] = {}
-        self._idle: list[_Handle] = []
-        self._live: dict[pycurl.Curl, _Handle] = {}
-        self._pins: dict[str, str] = {}
-        self._multiplexing: set[str] = set()
-        self._heads = HeadReader(settings.header_cap)
+        self._unwatched: set[int] = set()
+        self._idle: list[Handle] = []
+        self._live: dict[pycurl.Curl, Handle] = {}
+        self._again: list[Transfer] = []
+        self._ended: dict[Local, int] = {}
+        self._ends: dict[int, Local] = {}
+        self._routes = Routes()
+        self._heads = HeadReader()
         self._sweep_at = 0.0
         self.due: float | None = None
         """When `step` has something to do that no descriptor tells of (seconds of the monotonic clock)."""
@@ -161,6 +80,7 @@ class CurlEngine:
 
     def start(self, transfers: deque[Transfer]) -> None:
         """Begin transfers from the front of the queue; not all of them if that takes long."""
+        self._move()
         until = time.monotonic() + _TURN
         while transfers:
             transfer = transfers.popleft()
@@ -174,21 +94,40 @@ class CurlEngine:
 
     def step(self) -> None:
         """Move on what can move."""
-        action, watched = self._multi.socket_action, self._watched
-        until = time.monotonic() + _TURN
-        for descriptor, happened in self._poller.poll(0):
-            if watched.get(descriptor, 0) > 0:
-                action(descriptor, _select_bits(happened))
-            else:
-                self._forget(descriptor)
-            if time.monotonic() >= until:
-                break
+        self._move()
         now = time.monotonic()
         if self.due is not None and self.due <= now:
             self._kick()
         self._collect()
         if now >= self._sweep_at:
             self._sweep(now)
+
+    def _move(self) -> None:
+        watched = self._watched
+        until = time.monotonic() + _TURN
+        for descriptor, happened in self._poller.poll(0):
+            idle = watched.get(descriptor, 0) <= 0
+            if idle or happened & POLLRDHUP:
+                self._note_end(descriptor)
+            if idle:
+                self._forget(descriptor)
+            else:
+                self._act(descriptor, _select_bits(happened))
+            if time.monotonic() >= until:
+                break
+
+    def _note_end(self, descriptor: int) -> None:
+        """A receiver ended a connection: send nothing there, and learn whether what was sent can have been read."""
+        local = local_address(descriptor)
+        if local is None:
+            return
+        concerned = [handle for handle in self._live.values() if handle.local == local]
+        if concerned or self._watched.get(descriptor, 0) < 0:
+            self._ended[local], self._ends[descriptor] = descriptor, local
+        if concerned:
+            end = end_of(descriptor)
+            for handle in concerned:
+                handle.unread, handle.errno = end.unread, end.errno
 
     def abort(self, transfer: Transfer) -> None:
         """Give a transfer up. Its connection is closed, or its HTTP/2 stream reset."""
@@ -204,6 +143,8 @@ class CurlEngine:
             self._release(handle)
             if transfer is not None:
                 transfer.settle(reason)
+        for transfer in self._again:
+            transfer.settle(reason)
         self._multi.close()
         for handle in self._idle:
             handle.curl.close()
@@ -211,85 +152,46 @@ class CurlEngine:
 
     def _kick(self) -> None:
         self.due = None
-        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._act(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _act(self, descriptor: int, bits: int) -> None:
+        """Let libcurl move what waits for a descriptor; what it fails at must not keep the others waiting."""
+        try:
+            self._multi.socket_action(descriptor, bits)
+        except pycurl.error:
+            _log.exception("http_engine_fault")
 
     def _start(self, transfer: Transfer) -> None:
         handle = self._idle.pop() if self._idle else self._new_handle()
         try:
             self._load(handle, transfer)
+            self._multi.add_handle(handle.curl)
         except (pycurl.error, UnicodeError, TypeError, ValueError) as error:
             handle.curl.close()
             transfer.settle(DeliveryError("invalid_request", f"The request cannot be made: {error}", retryable=False))
             return
-        transfer.handle = handle
-        handle.transfer = transfer
-        handle.started = time.monotonic()
         self._live[handle.curl] = handle
-        self._multi.add_handle(handle.curl)
 
-    def _load(self, handle: _Handle, transfer: Transfer) -> None:
-        request, setopt = transfer.request, handle.curl.setopt
-        setopt(pycurl.URL, transfer.url)
-        setopt(pycurl.HTTPHEADER, transfer.headers)
-        if request.method == "POST":
-            setopt(pycurl.POSTFIELDS, request.body)
+    def _load(self, handle: Handle, transfer: Transfer) -> None:
+        place = transfer.place
+        if place is None:
+            handle.load(transfer, None, waits=False)
         else:
-            _load_other_method(handle.curl, request)
-        if self._settings.proxy:
-            setopt(pycurl.CONNECT_TO, _tunnel(transfer.pin))
-        elif transfer.pin is not None and self._pins.get(transfer.pin[0]) != transfer.pin[1]:
-            self._pin(handle, *transfer.pin)
-        waits = transfer.pin is not None and transfer.pin[0] in self._multiplexing
-        if waits != handle.waits:
-            setopt(pycurl.PIPEWAIT, int(waits))
-            handle.waits = waits
-        timeout = request.timeout or self._settings.total_timeout
-        if timeout != handle.timeout:
-            setopt(pycurl.TIMEOUT_MS, max(1, round(timeout * 1000)))
-            handle.timeout = timeout
+            route = self._routes.to(place, transfer.request.owner)
+            handle.load(transfer, route, waits=self._routes.multiplexes(place))
 
-    def _pin(self, handle: _Handle, name: str, addresses: str) -> None:
-        entries = [f"{name}:{addresses}"]
-        if len(self._pins) >= _PINS:
-            oldest = next(iter(self._pins))
-            del self._pins[oldest]
-            entries.insert(0, f"-{oldest}")
-        self._pins[name] = addresses
-        handle.curl.setopt(pycurl.RESOLVE, entries)
+    def _new_handle(self) -> Handle:
+        return Handle(self._settings, self._guard, self._authorities, self._on_new_descriptor, self._has_ended)
 
-    def _new_handle(self) -> _Handle:
-        handle = _Handle(pycurl.Curl(), self._settings, self._guard)
-        curl, settings = handle.curl, self._settings
-        options: dict[int, Any] = {
-            pycurl.NOSIGNAL: 1,
-            pycurl.PROTOCOLS: _PROTOCOLS,
-            pycurl.FOLLOWLOCATION: 0,
-            pycurl.PROXY: settings.proxy or "",
-            pycurl.NOPROXY: "",
-            pycurl.HEADEROPT: pycurl.HEADER_SEPARATE,
-            _SUPPRESS_CONNECT_HEADERS: 1,
-            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS if settings.http2 else pycurl.CURL_HTTP_VERSION_1_1,
-            pycurl.USERAGENT: settings.user_agent,
-            pycurl.CONNECTTIMEOUT_MS: max(1, round(settings.connect_timeout * 1000)),
-            pycurl.TIMEOUT_MS: max(1, round(settings.total_timeout * 1000)),
-            pycurl.MAXAGE_CONN: max(1, round(settings.max_idle)),
-            pycurl.MAXLIFETIME_CONN: max(1, round(settings.max_connection_age)),
-            pycurl.SSL_VERIFYPEER: 1,
-            pycurl.SSL_VERIFYHOST: 2,
-            pycurl.TCP_NODELAY: 1,
-            pycurl.HEADERFUNCTION: handle.lines.append,
-            pycurl.WRITEFUNCTION: handle.on_body,
-            pycurl.OPENSOCKETFUNCTION: handle.on_open,
-            pycurl.SOCKOPTFUNCTION: self._on_new_descriptor,
-        }
-        if self._authorities:
-            options[pycurl.CAINFO] = self._authorities
-        for option, value in options.items():
-            curl.setopt(option, value)
-        return handle
+    def _has_ended(self, local: Local) -> bool:
+        """Whether the receiver has ended the connection with this local address."""
+        return local in self._ended
 
     def _on_new_descriptor(self, descriptor: int, _purpose: int) -> int:
         self._watched.pop(descriptor, None)
+        local = self._ends.pop(descriptor, None)
+        if local is not None and self._ended.get(local) == descriptor:
+            del self._ended[local]
         return 0
 
     def _on_socket(self, wanted: int, descriptor: int, _multi: Any, _data: Any) -> None:
@@ -297,6 +199,7 @@ class CurlEngine:
         before = watched.get(descriptor, 0)
         if wanted == pycurl.POLL_REMOVE:
             watched[descriptor] = -abs(before)
+            self._unwatched.discard(descriptor)
             return
         if wanted != abs(before):
             self._register(descriptor, _poll_bits(wanted), known=before != 0)
@@ -309,7 +212,10 @@ class CurlEngine:
         try:
             first(descriptor, bits)
         except (OSError, KeyError):
-            second(descriptor, bits)
+            try:
+                second(descriptor, bits)
+            except (OSError, KeyError):
+                self._unwatched.add(descriptor)  # no memory for one more: the sweep looks after it
 
     def _forget(self, descriptor: int) -> None:
         """Stop watching a pooled connection on which something happened: libcurl finds out when it next wants it."""
@@ -328,57 +234,98 @@ class CurlEngine:
                 self._finish(curl, 0, "")
             for curl, code, message in failed:
                 self._finish(curl, code, message)
+        again, self._again = self._again, []
+        for transfer in again:  # now that all have let go of the connection that ended
+            if not transfer.cancelled:
+                self._start(transfer)
 
     def _finish(self, curl: pycurl.Curl, code: int, message: str) -> None:
-        handle = self._live[curl]
-        transfer = handle.transfer
-        if transfer is None:
+        handle = self._live.get(curl)
+        transfer = handle.transfer if handle is not None else None
+        if handle is None or transfer is None:
             return
-        if code == 0 or (code == pycurl.E_WRITE_ERROR and handle.received > self._settings.drain_cap):
-            response = self._response(handle, transfer)
-            if response.http_version == _HTTP2 and transfer.pin is not None:
-                self._note_multiplexing(transfer.pin[0])
-            result: HttpResponse | DeliveryError = response
-        else:
-            result = explain(_failure(handle, code, message), transfer.url)
-            result.response = {"timings": structs.asdict(_timings(handle, transfer.dns))}
+        try:
+            result = self._result(handle, transfer, code, message)
+        except Exception as error:  # noqa: BLE001  it is this exchange's failure and nobody else's
+            _log.exception("http_exchange_fault")
+            result = DeliveryError("internal_error", f"The answer could not be read: {type(error).__name__}")
         self._release(handle)
-        transfer.settle(result)
-
-    def _release(self, handle: _Handle) -> None:
-        curl, transfer = handle.curl, handle.transfer
-        del self._live[curl]
-        self._multi.remove_handle(curl)
-        handle.clear()
-        if transfer is None or transfer.request.method != "POST" or len(self._idle) >= _IDLE_HANDLES:
-            curl.close()
+        if result is None:
+            self._again.append(transfer)
         else:
-            self._idle.append(handle)
+            transfer.settle(result)
 
-    def _note_multiplexing(self, authority: str) -> None:
-        """Have requests to a host that speaks HTTP/2 wait for one connection, rather than open one each.
+    def _result(
+        self, handle: Handle, transfer: Transfer, code: int, message: str
+    ) -> HttpResponse | WaypostError | None:
+        """What the exchange came to; None if it is to be sent once more."""
+        if code == 0 or (code == pycurl.E_WRITE_ERROR and handle.overflowed):
+            return self._response(handle, transfer)
+        if handle.stale and not transfer.fresh:
+            self._leave(handle, transfer)
+            return None
+        if code != pycurl.E_OPERATION_TIMEDOUT and not transfer.resent and self._untouched(handle, transfer):
+            transfer.resent = True
+            return None
+        result = explain(_failure(handle, code, message), transfer.url)
+        if isinstance(result, DeliveryError):
+            result.response = {"timings": structs.asdict(_timings(handle, transfer.dns))} | _resent(transfer)
+        return result
 
-        Others do not wait: where a connection takes one request at a time, they would open one after the other.
+    def _untouched(self, handle: Handle, transfer: Transfer) -> bool:
+        """Whether the receiver did nothing with the request: it cannot have read it, or has said so over HTTP/2.
+
+        That is when libcurl itself wants to send again there (RFC 9113, sections 6.8 and 8.7). Over HTTP/1.1 it does so
+        whenever a connection that was used before ends, but its receiver may have read the request before it closed.
         """
-        if len(self._multiplexing) >= _PINS:
-            self._multiplexing.clear()
-        self._multiplexing.add(authority)
+        if handle.lines or transfer.place is None:
+            return False
+        refused = handle.sends > 1 and not handle.errno and handle.curl.getinfo(pycurl.OS_ERRNO) == 0
+        return handle.unread or (refused and self._multiplexes(transfer))
 
-    def _response(self, handle: _Handle, transfer: Transfer) -> HttpResponse:
-        head = self._heads.read(handle.lines)
+    def _leave(self, handle: Handle, transfer: Transfer) -> None:
+        """Have a request try elsewhere, which found that the connection it was to go on had ended."""
+        place = transfer.place
+        if place is None or transfer.again or not self._routes.multiplexes(place):
+            transfer.fresh = True
+        else:
+            self._routes.renew(place, transfer.request.owner, handle.connect_to)
+        transfer.again = True
+
+    def _multiplexes(self, transfer: Transfer) -> bool:
+        return transfer.place is not None and self._routes.multiplexes(transfer.place)
+
+    def _release(self, handle: Handle) -> None:
+        del self._live[handle.curl]
+        self._multi.remove_handle(handle.curl)
+        if not handle.clear():
+            return
+        if len(self._idle) < _IDLE_HANDLES:
+            self._idle.append(handle)
+        else:
+            handle.curl.close()
+
+    def _response(self, handle: Handle, transfer: Transfer) -> HttpResponse:
+        get = handle.curl.getinfo
+        version = _VERSIONS.get(get(pycurl.INFO_HTTP_VERSION), "")
+        if transfer.place is not None and transfer.place.secure:
+            self._routes.note(transfer.place, multiplexes=version == _HTTP2)
         return HttpResponse(
             request=transfer.request,
-            status=head.status,
-            headers=head.headers,
+            status=get(pycurl.RESPONSE_CODE),
+            headers=self._heads.read(handle.lines),
             body=b"".join(handle.parts),
-            truncated=head.cut or handle.received > self._settings.body_cap,
+            truncated=handle.truncated,
             timings=_timings(handle, transfer.dns),
-            http_version=head.version,
+            http_version=version,
+            resent=transfer.resent,
         )
 
     def _sweep(self, now: float) -> None:
         """Fail the transfers whose answer does not begin. The oldest come first, so the look is short."""
         self._sweep_at = now + SWEEP
+        for descriptor in list(self._unwatched):
+            self._act(descriptor, 0)
         oldest_allowed = now - self._settings.first_byte_timeout
         late = []
         for handle in self._live.values():
@@ -390,26 +337,8 @@ class CurlEngine:
             self._finish(curl, pycurl.E_OPERATION_TIMEDOUT, "")
 
 
-def _load_other_method(curl: pycurl.Curl, request: HttpRequest) -> None:
-    if request.body:
-        curl.setopt(pycurl.POSTFIELDS, request.body)
-    elif request.method == "HEAD":
-        curl.setopt(pycurl.NOBODY, 1)
-    else:
-        curl.setopt(pycurl.HTTPGET, 1)
-    curl.setopt(pycurl.CUSTOMREQUEST, request.method)
-
-
-def _tunnel(pin: tuple[str, str] | None) -> list[str]:
-    """What makes libcurl ask its proxy for a tunnel to an address: `Host` and the certificate keep the name."""
-    if pin is None:
-        return []
-    (host, _, port), address = pin[0].rpartition(":"), pin[1]
-    return [f"{host}:{port}:{f'[{address}]' if ':' in address else address}:{port}"]
-
-
 def _poll_bits(wanted: int) -> int:
-    return (POLLIN if wanted & pycurl.POLL_IN else 0) | (POLLOUT if wanted & pycurl.POLL_OUT else 0)
+    return POLLRDHUP | (POLLIN if wanted & pycurl.POLL_IN else 0) | (POLLOUT if wanted & pycurl.POLL_OUT else 0)
 
 
 def _select_bits(happened: int) -> int:
@@ -420,7 +349,11 @@ def _select_bits(happened: int) -> int:
     )
 
 
-def _timings(handle: _Handle, dns: int) -> Timings:
+def _resent(transfer: Transfer) -> dict[str, bool]:
+    return {"resent": True} if transfer.resent else {}
+
+
+def _timings(handle: Handle, dns: int) -> Timings:
     get = handle.curl.getinfo
     connect, secure = get(pycurl.CONNECT_TIME_T), get(pycurl.APPCONNECT_TIME_T)
     return Timings(
@@ -432,15 +365,17 @@ def _timings(handle: _Handle, dns: int) -> Timings:
     )
 
 
-def _failure(handle: _Handle, code: int, message: str) -> Failure:
+def _failure(handle: Handle, code: int, message: str) -> Failure:
     get = handle.curl.getinfo
     return Failure(
         code=code,
-        message=handle.trouble or message,
-        errno=get(pycurl.OS_ERRNO),
+        message=message,
+        errno=handle.errno or get(pycurl.OS_ERRNO),
         forbidden=handle.forbidden,
+        trouble=handle.trouble,
         connected=get(pycurl.CONNECT_TIME_T) > 0,
         secured=get(pycurl.APPCONNECT_TIME_T) > 0,
         answering=bool(handle.lines),
+        abandoned=handle.sends > 1,
         elapsed=time.monotonic() - handle.started,
     )

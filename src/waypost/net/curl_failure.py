@@ -8,19 +8,25 @@ from urllib.parse import urlsplit
 import pycurl
 from msgspec import Struct
 
-from waypost.core.errors import DeliveryError
+from waypost.core.errors import DeliveryError, Unavailable
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """What libcurl says of a transfer that failed, and how far the transfer had come."""
+    """What libcurl says of a transfer that failed, and how far the transfer had come.
+
+    `trouble` is why no socket could be opened. `abandoned`: a connection that was used before ended without an answer,
+    and libcurl was not let send the request on another one.
+    """
 
     code: int
     message: str
     errno: int
     forbidden: str | None
+    trouble: Exception | None
     connected: bool
     secured: bool
     answering: bool
+    abandoned: bool
     elapsed: float
 
 
@@ -37,15 +43,18 @@ _TLS = frozenset(
         pycurl.E_USE_SSL_FAILED,
     }
 )
-_BROKEN_OFF = frozenset(
-    {pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE, pycurl.E_HTTP2}
-)
+OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What a system call says when this machine, and not the other one, has run out of something."""
 
 
-def explain(failure: Failure, url: str) -> DeliveryError:
-    """The error of a failed exchange."""
+def explain(failure: Failure, url: str) -> DeliveryError | Unavailable:
+    """The error of a failed exchange; Unavailable if it says nothing about the receiver."""
     parts = urlsplit(url)
     where = parts.netloc
+    if failure.trouble is not None:
+        return _not_opened(failure.trouble, where)
+    if failure.code == pycurl.E_OUT_OF_MEMORY or (not failure.connected and failure.errno in OWN_TROUBLE):
+        return Unavailable(f"No connection to {where} could be opened here: {_said(failure)}")
     if failure.forbidden is not None:
         return DeliveryError("blocked_address", f"{where} is at {failure.forbidden}, which destinations may not reach")
     if failure.code == pycurl.E_OPERATION_TIMEDOUT:
@@ -58,6 +67,13 @@ def explain(failure: Failure, url: str) -> DeliveryError:
     if failure.code == pycurl.E_COULDNT_CONNECT:
         return _no_connection(failure, where)
     return _broken_off(failure, where)
+
+
+def _not_opened(trouble: Exception, where: str) -> DeliveryError | Unavailable:
+    if isinstance(trouble, OSError) and trouble.errno in OWN_TROUBLE:
+        return Unavailable(f"No connection to {where} could be opened here: {trouble.strerror}")
+    said = (trouble.strerror if isinstance(trouble, OSError) else None) or type(trouble).__name__
+    return DeliveryError("network_error", f"No connection to {where}: {said}")
 
 
 def _timeout(failure: Failure, where: str, *, secure: bool) -> str:
@@ -84,7 +100,7 @@ def _no_connection(failure: Failure, where: str) -> DeliveryError:
 
 
 def _broken_off(failure: Failure, where: str) -> DeliveryError:
-    if failure.code == pycurl.E_GOT_NOTHING or failure.errno in (errno.ECONNRESET, errno.EPIPE):
+    if failure.abandoned or failure.code == pycurl.E_GOT_NOTHING or failure.errno in (errno.ECONNRESET, errno.EPIPE):
         return DeliveryError("connection_reset", f"{where} closed the connection without an answer")
     if failure.code == pycurl.E_PARTIAL_FILE:
         return DeliveryError("connection_reset", f"{where} closed the connection in the middle of its answer")

@@ -38,11 +38,17 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     max_connection_age: float = 600.0
     ca_bundle: str | None = None
 
+    @property
+    def multiplexes(self) -> bool:
+        """Whether HTTP/2 is offered. Behind a proxy it is not: there, owners cannot be told apart by the route."""
+        return self.http2 and self.proxy is None
+
 
 class HttpRequest(Struct, frozen=True, kw_only=True, gc=False):
     """One request. `headers` are whole lines as `header_line` makes them.
 
-    `timeout` replaces the settings' total and first-byte timeouts for this request (seconds).
+    `timeout` replaces the settings' total and first-byte timeouts for this request (seconds). Requests of different
+    `owner`s (tenants) are never on one HTTP/2 connection.
     """
 
     method: str
@@ -50,6 +56,7 @@ class HttpRequest(Struct, frozen=True, kw_only=True, gc=False):
     headers: Sequence[str] = ()
     body: bytes = b""
     timeout: float | None = None
+    owner: str = ""
 
 
 class Timings(Struct, frozen=True, kw_only=True, gc=False):
@@ -70,7 +77,8 @@ class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):
     """An answer of any status, and the request that it is for.
 
     Header names are lower-case; a repeated header's values are joined with a comma. `truncated` says that the body or
-    the headers were longer than what is kept.
+    the headers were longer than what is kept, `resent` that the request was sent twice, after the receiver had said
+    that it did nothing with the first.
     """
 
     request: HttpRequest
@@ -80,6 +88,7 @@ class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):
     truncated: bool
     timings: Timings
     http_version: str
+    resent: bool = False
 
     @property
     def latency(self) -> int:

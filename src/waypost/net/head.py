@@ -1,46 +1,36 @@
-"""The head of an HTTP answer: status, version, headers."""
+"""The headers of an HTTP answer. Status and version are libcurl's to tell."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+import re
 
 _LINES_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 200
-
-
-class Head(Struct, frozen=True, gc=False):
-    """`headers` have lower-case names. `cut` says that some were left out, because there were too many of them."""
-
-    status: int
-    version: str
-    headers: dict[str, str]
-    cut: bool
+_END = (b"\r\n", b"\n")
+_INTERIM = re.compile(rb"HTTP/[0-9.]+\s+1(?!01)[0-9][0-9]")
 
 
 class HeadReader:
-    """Reads heads of up to `cap` bytes. Receivers say much the same every time, so that known lines are remembered."""
+    """Reads heads. Receivers say much the same every time, so that known lines are remembered."""
 
-    def __init__(self, cap: int) -> None:
-        self._cap = cap
+    def __init__(self) -> None:
         self._known: dict[bytes, tuple[str, str]] = {}
 
-    def read(self, lines: list[bytes]) -> Head:
-        """The last head among the lines: interim answers (1xx) may precede it, trailers may follow."""
-        if lines.count(b"\r\n") > 1:
-            lines = _last_head(lines)
-        version, _, rest = lines[0].partition(b" ")
+    def read(self, lines: list[bytes]) -> dict[str, str]:
+        """The headers of the final head, with lower-case names; a repeated header's values are joined with a comma.
+
+        Interim answers (1xx) may precede it, trailers may follow, and a line may be anything.
+        """
+        if lines and _INTERIM.match(lines[0]):
+            lines = _final(lines)
         headers: dict[str, str] = {}
-        room = self._cap
         for line in lines[1:]:
-            room -= len(line)
-            if room < 0:
-                break
             name, value = self._known.get(line) or self._parse(line)
             if name in headers:
                 value = f"{headers[name]}, {value}"
             if name:
                 headers[name] = value
-        return Head(int(rest[:3]), version[5:].decode(), headers, room < 0)
+        return headers
 
     def _parse(self, line: bytes) -> tuple[str, str]:
         """Name and value; an empty name for a line that is not a header."""
@@ -53,9 +43,12 @@ class HeadReader:
         return parsed
 
 
-def _last_head(lines: list[bytes]) -> list[bytes]:
-    start = max(index for index, line in enumerate(lines) if line.startswith(b"HTTP/"))
-    return lines[start:]
+def _final(lines: list[bytes]) -> list[bytes]:
+    """The lines from the first head on that is not an interim one; each of those ends with an empty line."""
+    while lines and _INTERIM.match(lines[0]):
+        end = next((index for index, line in enumerate(lines) if line in _END), len(lines))
+        lines = lines[end + 1 :]
+    return lines
 
 
 def _text(line: bytes) -> str:

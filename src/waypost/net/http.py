@@ -15,11 +15,13 @@ from collections.abc import Sequence
 
 from waypost.core.errors import DeliveryError
 from waypost.net.authorities import Authorities
-from waypost.net.curl import SWEEP, CurlEngine, Transfer
+from waypost.net.curl import SWEEP, CurlEngine
+from waypost.net.curl_handle import Transfer
 from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings, header_line
 from waypost.net.guard import AddressGuard
 from waypost.net.record import sent
 from waypost.net.resolve import Resolver
+from waypost.net.routes import Place
 from waypost.net.target import Target, parse_url
 
 __all__ = ["HttpClient", "HttpRequest", "HttpResponse", "HttpSettings", "Timings", "header_line"]
@@ -44,7 +46,7 @@ class HttpClient:
         self._resolver = resolver
         self._guard = guard
         self._targets: dict[str, Target] = {}
-        self._pins: dict[str, tuple[tuple[str, ...], tuple[str, str]]] = {}
+        self._places: dict[tuple[str, str], tuple[tuple[str, ...], Place]] = {}
         self._queue: deque[Transfer] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: CurlEngine | None = None
@@ -68,29 +70,35 @@ class HttpClient:
 
         Raises DeliveryError when no answer came: `dns_error`, `blocked_address`, `connection_refused`,
         `connection_reset`, `network_unreachable`, `timeout`, `tls_error`, `network_error`, or `invalid_request` for
-        what cannot be sent at all; it knows the request. Cancelling the task aborts the exchange.
+        what cannot be sent at all; it knows the request. Raises Unavailable when this machine has no descriptor or
+        memory left to try. Cancelling the task aborts the exchange.
         """
-        loop = self._loop
-        if loop is None:
-            raise _not_running()
         started = time.monotonic()
         try:
             target = self._targets.get(request.url) or self._target(request.url)
-            pin = await self._pin(target)
+            place = await self._place(target)
             dns = round((time.monotonic() - started) * 1_000_000)
-            future: asyncio.Future[HttpResponse] = loop.create_future()
-            lines = _lines(request)
-            transfer = Transfer(request=request, url=target.url, headers=lines, pin=pin, dns=dns, future=future)
-            self._submit(transfer)
-            try:
-                return await future
-            except asyncio.CancelledError:
-                self._abort(transfer)
-                raise
+            return await self._exchange(request, target.url, place, dns)
         except DeliveryError as error:
             self._tunnels += 1
             error.request = sent(request)
             raise
+
+    async def _exchange(self, request: HttpRequest, url: str, place: Place | None, dns: int) -> HttpResponse:
+        """The future keeps its exception and that keeps this frame: what the frame keeps must not lead back."""
+        if self._loop is None:
+            raise _not_running()
+        future: asyncio.Future[HttpResponse] = self._loop.create_future()
+        headers = _lines(request)
+        transfer = Transfer(request=request, url=url, headers=headers, place=place, dns=dns, future=future)
+        self._submit(transfer)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abort(transfer)
+            raise
+        finally:
+            del future, transfer
 
     async def close(self) -> None:
         """Close all connections at once; exchanges that run fail with `network_error`. Idempotent."""
@@ -113,26 +121,33 @@ class HttpClient:
             raise DeliveryError("invalid_request", f"The URL {error}", retryable=False) from error
         if len(self._targets) >= _TARGETS:
             self._targets.clear()
-            self._pins.clear()
+            self._places.clear()
         self._targets[url] = target
         return target
 
-    async def _pin(self, target: Target) -> tuple[str, str] | None:
-        """The addresses that libcurl may use for the target; None if the target spells its address itself."""
+    async def _place(self, target: Target) -> Place | None:
+        """Where the target is; None for what a proxy finds by itself."""
         if self.settings.proxy is not None and self.settings.proxy_guards:
             await self._judge_for_proxy(target)
             return None
         addresses = await self._resolver.addresses(target.host, target.port)
-        if target.is_address:
-            return None
         if self.settings.proxy is not None:
-            return target.authority, addresses[self._tunnels % len(addresses)]
-        kept = self._pins.get(target.authority)
-        if kept is not None and kept[0] is addresses:
+            return None if target.is_address else self._tunnel(target, addresses[self._tunnels % len(addresses)])
+        kept = self._places.get((target.scheme, target.authority))
+        if kept is not None and (kept[0] is addresses or kept[0] == addresses):
             return kept[1]
-        pin = (target.authority, ",".join(f"[{address}]" if ":" in address else address for address in addresses))
-        self._pins[target.authority] = (addresses, pin)
-        return pin
+        place = Place(
+            authority=target.authority,
+            port=target.port,
+            addresses=",".join(map(_bracketed, addresses)),
+            literal=target.is_address,
+            secure=target.scheme == "https" and self.settings.multiplexes,
+        )
+        self._places[target.scheme, target.authority] = (addresses, place)
+        return place
+
+    def _tunnel(self, target: Target, address: str) -> Place:
+        return Place(authority=target.authority, port=target.port, addresses=_bracketed(address), tunnel=True)
 
     async def _judge_for_proxy(self, target: Target) -> None:
         try:
@@ -162,8 +177,11 @@ class HttpClient:
         self._plan()
 
     def _step(self) -> None:
-        if self._engine is not None:
+        if self._engine is None:
+            return
+        try:
             self._engine.step()
+        finally:
             self._plan()
 
     def _tick(self) -> None:
@@ -184,6 +202,10 @@ class HttpClient:
             self._timer.cancel()
         self._timer_at = now + SWEEP if due is None else min(max(due, now), now + SWEEP)
         self._timer = self._loop.call_later(self._timer_at - now, self._tick)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _not_running() -> DeliveryError:

@@ -6,8 +6,8 @@ import select
 import selectors
 from typing import Protocol
 
-POLLIN, POLLOUT, POLLERR = 0x1, 0x4, 0x18
-"""Bits of poll(2): readable, writable, failed or hung up. epoll has the same."""
+POLLIN, POLLOUT, POLLERR, POLLRDHUP = 0x1, 0x4, 0x18, 0x2000
+"""Bits of poll(2): readable, writable, failed or hung up, and (Linux only) closed by the peer. epoll has the same."""
 
 
 class Poller(Protocol):

@@ -26,11 +26,12 @@ def _header(line: str) -> tuple[str, str]:
 
 def answered(response: HttpResponse) -> dict[str, Any]:
     """The answer without its body. Timings are in microseconds."""
-    return {
+    kept = {
         "status_code": response.status,
         "headers": response.headers,
         "timings": structs.asdict(response.timings),
     }
+    return kept | {"resent": True} if response.resent else kept
 
 
 def shown(response: HttpResponse) -> dict[str, Any]:
