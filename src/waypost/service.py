@@ -248,7 +248,7 @@ class Service:
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application: publishing beside the management API, without its framework."""
-        if scope["type"] == "http" and scope["path"] in self._publish_paths:
+        if scope["type"] == "http" and scope["raw_path"] in self._publish_paths:
             await self._publish(scope, receive, send)
         else:
             await self._management(scope, receive, send)

@@ -151,6 +151,7 @@ async def test_an_id_is_accepted_once_per_tenant(world: World) -> None:
         ({"tenant_id": "a" * 256}, "tenant_id must be 1 to 255 visible ASCII characters"),
         ({"id": "a\n"}, "id must be 1 to 255 visible ASCII characters"),
         ({"destination_id": "é"}, "destination_id must be 1 to 255 visible ASCII characters"),
+        ({"id": ".."}, "id must not be one or two dots, which mean something else in a path"),
         ({"id": 1}, "id: expected str | null, got int"),
         ({"topic": "not a topic"}, "topic is invalid"),
         ({"data": None}, "data is required"),

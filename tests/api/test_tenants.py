@@ -103,6 +103,12 @@ async def test_the_portal_link_carries_the_token_in_its_fragment(world: World) -
     assert (await world.admin.get("/tenants/nobody/portal")).status_code == 404
 
 
+async def test_the_portal_link_does_not_believe_the_client(world: World) -> None:
+    hostile = {"host": "evil.example", "x-forwarded-host": "evil.example", "forwarded": "host=evil.example"}
+    link = (await world.admin.get("/tenants/acme/portal", headers=hostile)).json()["redirect_url"]
+    assert link.startswith("http://waypost.example/portal/acme#token=")
+
+
 async def test_the_portal_link_uses_the_public_url(world: World) -> None:
     elsewhere = World(world.store, public_url="https://hooks.example/base/")
     await elsewhere.admin.put("/tenants/a|b")

@@ -251,6 +251,26 @@ class TestShowing:
 
         assert all(letter == "\n" or letter.isprintable() for letter in text)
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"a":\n\n{"forged": 1}\r\n}',
+            b'{"a": "\x7f\xc2\x9b31m\xe2\x80\xa8\xe2\x80\xae\xf3\xa0\x80\x81"}',
+            b"[\n1,\n2\n]",
+            b"\x1b[2Jnot JSON\n\xc2\x9b",
+        ],
+    )
+    def test_whatever_arrives_is_one_line_that_steers_no_terminal(self, body: bytes) -> None:
+        line = as_json_line(arrived(body=body, headers={"x-\x9b": "\x9b31m\x85"}))
+
+        assert line.isprintable()
+        shown = json.loads(line)
+        assert shown["headers"] == {"x-\x9b": "\x9b31m\x85"}
+        try:
+            assert shown["body"] == json.loads(body)
+        except ValueError:
+            assert shown["body"] == body.decode()
+
     def test_a_line_of_json(self) -> None:
         line = as_json_line(arrived(headers={"webhook-id": "evt_1"}, attempt=2))
 

@@ -161,6 +161,16 @@ async def test_an_id_with_dots_has_none_when_it_is_signed() -> None:
     standardwebhooks.Webhook(NEW).verify(seen.body, seen.headers)
 
 
+async def test_two_events_never_travel_under_one_id() -> None:
+    ids = ["a.b", "a%2Eb", "a%252Eb", "a%25%2Eb", "a%.b", "%", "%25"]
+    async with receiver() as server, connected(server) as connection:
+        for each in ids:
+            await connection.send(message(each))
+    travelled = [seen.headers["webhook-id"] for seen in server.seen]
+    assert len(set(travelled)) == len(ids)
+    assert "." not in "".join(travelled)
+
+
 # sending in mode default
 
 

@@ -57,8 +57,8 @@ def configured() -> Iterator[Callable[..., BatchedLines]]:
     hooks = sys.unraisablehook, threading.excepthook
     made: list[BatchedLines] = []
 
-    def one(stream: TextIO, **options: Any) -> BatchedLines:
-        made.append(configure("info", "json", stream=stream, **options)[0])
+    def one(stream: TextIO, style: str = "json", **options: Any) -> BatchedLines:
+        made.append(configure("info", style, stream=stream, **options)[0])
         return made[-1]
 
     yield one
@@ -175,6 +175,23 @@ def test_a_record_that_cannot_be_rendered_is_said_to_be_so(
     found = [json.loads(line) for line in stream.lines()]
     assert {"log_record_unrenderable"} == {line["event"] for line in found}
     assert found[0]["record"]["'event'"] == "'odd'"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_what_others_wrote_is_one_line_that_steers_no_terminal(
+    style: str, configured: Callable[..., BatchedLines]
+) -> None:
+    stream = io.StringIO()
+    lines = configured(stream, style=style)
+    hostile = 'a\n{"event": "forged"}\r\x1b[2J\x7f\x9b31m\u2028\u202e'
+    structlog.get_logger("waypost").warning("delivery_failed", message=hostile, headers={"x": hostile})
+    lines.close()
+
+    (line,) = stream.getvalue().removesuffix("\n").split("\n")
+    assert line.isprintable()
+    if style == "json":
+        record = json.loads(line)
+        assert record["message"] == record["headers"]["x"] == hostile
 
 
 def test_what_would_write_to_standard_error_by_itself_is_logged(configured: Callable[..., BatchedLines]) -> None:

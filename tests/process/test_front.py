@@ -81,6 +81,23 @@ class TestStrangers:
             assert await status(server, head("PUT", "/api/v1/tenants/a", "content-length: 99999")) == 401
             assert (await server.send("GET", "/healthz")).status == 200
 
+    async def test_publishing_has_one_spelling(self, tmp_path: Path, http: HttpClient) -> None:
+        mine, body = AUTHORIZED.strip(), b'{"tenant_id":"acme","data":{}}'
+        async with Server(tmp_path, http) as server:
+            for path in (
+                "%70ublish",
+                "publis%68",
+                "/publish",
+                "./publish",
+                "x/../publish",
+                "publish/",
+                "publish%2Fbatch",
+            ):
+                request = head("POST", f"/api/v1/{path}", mine, f"content-length: {len(body)}")
+                assert await status(server, request, body) == 404, path
+            request = head("POST", "/api/v1/publish", mine, f"content-length: {len(body)}")
+            assert await status(server, request, body) == 202
+
     async def test_a_process_without_descriptors_goes_on(self, tmp_path: Path, http: HttpClient) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         async with Server(tmp_path, http, webhook_keep_alive="8", delivery_concurrency="8") as server:

@@ -14,13 +14,14 @@ from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller
 from waypost.api.backend import Backend
 from waypost.api.body import Body
+from waypost.api.paths import DECODED
 from waypost.api.view import view_of
 from waypost.core.alerts import Channel
 from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import DeliveryError, Invalid
 from waypost.store.alerting import ChannelState
 
-ChannelId = Annotated[str, Path(description="The channel's id.", examples=["chn_x1"])]
+ChannelId = Annotated[str, DECODED, Path(description="The channel's id.", examples=["chn_x1"])]
 
 router = APIRouter(tags=["Alerts"])
 

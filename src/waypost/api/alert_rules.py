@@ -12,9 +12,10 @@ from waypost.api import render_alerts as render
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller
 from waypost.api.body import Body
+from waypost.api.paths import DECODED
 from waypost.api.view import view_of
 
-RuleId = Annotated[str, Path(description="The rule's id.", examples=["rul_x1"])]
+RuleId = Annotated[str, DECODED, Path(description="The rule's id.", examples=["rul_x1"])]
 
 router = APIRouter(prefix="/alert-rules", tags=["Alerts"])
 

@@ -13,6 +13,7 @@ from waypost.api import render_alerts as render
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller
 from waypost.api.backend import Backend
+from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
 from waypost.api.view import tenants_in_view, view_of
 from waypost.core import ids
@@ -23,7 +24,7 @@ from waypost.flow.notices import ALERT_PREFIX
 from waypost.store.alerting import Alert, AlertQuery, EntryQuery
 from waypost.store.base import Page
 
-AlertId = Annotated[str, Path(description="The alert's id.", examples=["alr_01h2xcejqtf2n"])]
+AlertId = Annotated[str, DECODED, Path(description="The alert's id.", examples=["alr_01h2xcejqtf2n"])]
 
 router = APIRouter()
 

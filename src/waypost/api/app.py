@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from waypost.api import (
     alert_channels,
@@ -17,6 +18,7 @@ from waypost.api import (
     health,
     keys,
     metrics,
+    paths,
     probe,
     recovery,
     reference,
@@ -28,6 +30,7 @@ from waypost.api import (
     tenants,
     topics,
 )
+from waypost.api.answers import answer
 from waypost.api.backend import Backend
 from waypost.api.errors import HANDLERS
 
@@ -58,9 +61,22 @@ _NOUNS = (
 )
 
 
+class _Api(FastAPI):
+    """Finds routes by the path as it was sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raw = paths.raw_path(scope)
+            if not paths.is_proper(raw):
+                await answer({"status": 404, "message": "not found"}, 404)(scope, receive, send)
+                return
+            scope["path"] = raw.decode("ascii")
+        await super().__call__(scope, receive, send)
+
+
 def create_app(backend: Backend) -> FastAPI:
     """The API over a backend. It holds nothing of its own; what it stands on is opened and closed elsewhere."""
-    app = FastAPI(
+    app = _Api(
         title="Waypost",
         docs_url=None,
         redoc_url=None,

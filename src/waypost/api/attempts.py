@@ -15,6 +15,7 @@ from waypost.api.answers import answer, plain
 from waypost.api.auth import BackendOf, Caller, Scope, TenantScope
 from waypost.api.backend import Backend
 from waypost.api.destinations import DestinationId
+from waypost.api.paths import DECODED
 from waypost.api.query import Query, QueryOf
 from waypost.api.view import one_tenant_in_view, tenants_in_view, view_of
 from waypost.core import curl, ids
@@ -24,7 +25,7 @@ from waypost.store.base import AttemptQuery, Page, Range, StoredAttempt
 
 STATUSES = ("success", "failed")
 
-AttemptId = Annotated[str, Path(description="The attempt's id.", examples=["atm_01h2xcejqtf2n"])]
+AttemptId = Annotated[str, DECODED, Path(description="The attempt's id.", examples=["atm_01h2xcejqtf2n"])]
 
 router = APIRouter()
 

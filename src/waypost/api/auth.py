@@ -8,13 +8,16 @@ from fastapi import Depends, Path, Request
 from msgspec import Struct
 
 from waypost.api.backend import Backend
+from waypost.api.paths import DECODED
 from waypost.core.errors import Forbidden, NotFound, Unauthorized
 from waypost.core.model import Actor, TenantSummary
 from waypost.flow.access import Admin, Identity, TenantUser, actor_of
 from waypost.flow.draft import ID_PATTERN
 
 TenantId = Annotated[
-    str, Path(description="The tenant's id.", examples=["acme"], json_schema_extra={"pattern": f"^{ID_PATTERN}$"})
+    str,
+    DECODED,
+    Path(description="The tenant's id.", examples=["acme"], json_schema_extra={"pattern": f"^{ID_PATTERN}$"}),
 ]
 
 

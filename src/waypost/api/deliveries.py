@@ -12,6 +12,7 @@ from waypost.api import pages
 from waypost.api import render_deliveries as render
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
 from waypost.api.view import tenants_in_view, view_of
 from waypost.core import ids
@@ -20,7 +21,7 @@ from waypost.core.status import Status
 from waypost.flow.deliveries import DELIVERY_PREFIX
 from waypost.store.deliveries import DeliveryQuery
 
-DeliveryId = Annotated[str, Path(description="The delivery's id.", examples=["dlv_01h2xcejqtf2n4z"])]
+DeliveryId = Annotated[str, DECODED, Path(description="The delivery's id.", examples=["dlv_01h2xcejqtf2n4z"])]
 
 router = APIRouter(prefix="/deliveries", tags=["Deliveries"])
 

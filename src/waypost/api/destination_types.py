@@ -10,9 +10,10 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api.answers import answer
 from waypost.api.auth import BackendOf, Caller
+from waypost.api.paths import DECODED
 from waypost.core.errors import NotFound
 
-TypeName = Annotated[str, Path(alias="type", description="The name of the type.", examples=["webhook"])]
+TypeName = Annotated[str, DECODED, Path(alias="type", description="The name of the type.", examples=["webhook"])]
 
 router = APIRouter(prefix="/destination-types", tags=["Destination types"])
 

@@ -12,9 +12,10 @@ from waypost.api import render
 from waypost.api.answers import answer
 from waypost.api.auth import BackendOf, TenantScope
 from waypost.api.body import Body
+from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
 
-DestinationId = Annotated[str, Path(description="The destination's id.", examples=["des_1"])]
+DestinationId = Annotated[str, DECODED, Path(description="The destination's id.", examples=["des_1"])]
 
 router = APIRouter(prefix="/tenants/{tenant_id}/destinations", tags=["Destinations"])
 

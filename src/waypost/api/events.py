@@ -12,6 +12,7 @@ from waypost.api import pages, render, render_deliveries
 from waypost.api.answers import answer
 from waypost.api.auth import BackendOf, Caller
 from waypost.api.backend import Backend
+from waypost.api.paths import DECODED
 from waypost.api.query import Query, QueryOf, wrong
 from waypost.api.view import one_tenant_in_view, tenants_in_view
 from waypost.core import search
@@ -22,7 +23,7 @@ from waypost.core.status import Status
 from waypost.flow.access import Identity
 from waypost.store.base import EventQuery, StoredEvent
 
-EventId = Annotated[str, Path(description="The event's id.", examples=["evt_01h2xcejqtf2n"])]
+EventId = Annotated[str, DECODED, Path(description="The event's id.", examples=["evt_01h2xcejqtf2n"])]
 
 router = APIRouter(prefix="/events", tags=["Events"])
 

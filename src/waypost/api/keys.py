@@ -12,10 +12,11 @@ from waypost.api import render
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Operator
 from waypost.api.body import Body
+from waypost.api.paths import DECODED
 from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid
 
-KeyId = Annotated[str, Path(description="The key's id.", examples=["key_x1"])]
+KeyId = Annotated[str, DECODED, Path(description="The key's id.", examples=["key_x1"])]
 
 router = APIRouter(prefix="/api-keys", tags=["API keys"])
 

@@ -30,6 +30,7 @@ ID_MAX_LENGTH = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HTTP_ACCEPTED = 202
+_DOTS = frozenset({".", ".."})
 _ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -97,17 +98,18 @@ class PublishEndpoint:
         self._limits = limits
         self._refused = refused
         self._caller = (tracer or NullTracer()).caller
-        self._handlers = {"/api/v1/publish": self._publish, "/api/v1/publish/batch": self._publish_batch}
+        self._handlers = {b"/api/v1/publish": self._publish, b"/api/v1/publish/batch": self._publish_batch}
 
     @property
-    def paths(self) -> frozenset[str]:
+    def paths(self) -> frozenset[bytes]:
+        """The paths as they have to be sent."""
         return frozenset(self._handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _must_be_post(scope)
             self._authorise(_header(scope, b"authorization"))
-            await _respond(send, _HTTP_ACCEPTED, await self._handlers[scope["path"]](scope, receive))
+            await _respond(send, _HTTP_ACCEPTED, await self._handlers[scope["raw_path"]](scope, receive))
         except Exception as error:  # noqa: BLE001  whatever went wrong, the caller gets an answer and never a 202
             if not isinstance(error, WaypostError):
                 _log.exception("publish_crashed")
@@ -170,6 +172,8 @@ def _problems(request: PublishRequest, data: bytes, catalogue: frozenset[str], l
         value = getattr(request, name)
         if value and not _ID.fullmatch(value):
             problems.append(f"{name} must be 1 to {ID_MAX_LENGTH} visible ASCII characters")
+        elif value in _DOTS:
+            problems.append(f"{name} must not be one or two dots, which mean something else in a path")
     if not request.tenant_id:
         problems.append("tenant_id is required")
     if not data.startswith(b"{"):
@@ -225,16 +229,18 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     declared = _header(scope, b"content-length")
     if declared is not None and int(declared) > limit:
         raise TooLarge(f"the request is larger than {limit} bytes")
-    body, more = b"", True
+    parts: list[bytes] = []
+    size, more = 0, True
     while more:
         message = await receive()
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
         more = message.get("more_body", False)
-        if len(body) > limit:
+        if size > limit:
             raise TooLarge(f"the request is larger than {limit} bytes")
     if message["type"] == "http.disconnect":
         raise BadRequest("the request broke off")
-    return body
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _respond(send: Send, status: int, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:

@@ -15,6 +15,7 @@ from waypost.api.auth import ActorOf, BackendOf, Caller
 from waypost.api.backend import Backend
 from waypost.api.body import Body
 from waypost.api.events import SEARCHED
+from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
 from waypost.api.replay_body import read
 from waypost.api.view import tenants_in_view, view_of
@@ -24,7 +25,7 @@ from waypost.flow.access import Identity
 from waypost.flow.replays import REPLAY_PREFIX
 from waypost.store.replays import Replay, ReplayQuery, ReplayState
 
-ReplayId = Annotated[str, Path(description="The replay's id.", examples=["rpl_01h2xcejqtf2n"])]
+ReplayId = Annotated[str, DECODED, Path(description="The replay's id.", examples=["rpl_01h2xcejqtf2n"])]
 
 router = APIRouter(prefix="/replays", tags=["Retry"])
 

@@ -118,7 +118,14 @@ async def get_portal(
     """Send the tenant's browser to this URL. The token stands in the fragment, which no server log sees."""
     theme = query.choice("theme", THEMES)
     await backend.manager.tenant(tenant_id)
-    base = (backend.settings.public_url or str(request.base_url)).rstrip("/")
+    base = (backend.settings.public_url or _own_url(request)).rstrip("/")
     path = f"{base}/portal/{quote(tenant_id, safe='')}" + (f"?theme={theme}" if theme else "")
     token = await backend.access.hand_out(tenant_id, by=actor)
     return answer({"redirect_url": f"{path}#token={token}", "tenant_id": tenant_id})
+
+
+def _own_url(request: Request) -> str:
+    """The address that the request arrived at. What the client says of it (`Host`) is not believed."""
+    host, port = request.scope["server"]
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}" if port else f"http://{name}"

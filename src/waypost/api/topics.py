@@ -12,9 +12,10 @@ from waypost.api import render
 from waypost.api.answers import answer
 from waypost.api.auth import ActorOf, BackendOf, Caller, Operator
 from waypost.api.body import Body
+from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
 
-TopicName = Annotated[str, Path(description="The topic's name.", examples=["order.shipped"])]
+TopicName = Annotated[str, DECODED, Path(description="The topic's name.", examples=["order.shipped"])]
 
 router = APIRouter(prefix="/topics", tags=["Topics"])
 

@@ -24,6 +24,7 @@ from waypost.cli.client import Client, connect
 from waypost.cli.receiver import Answer, Receiver, Request
 from waypost.core import times
 from waypost.core.errors import BadRequest, Invalid, NotFound, WaypostError
+from waypost.core.escape import escaped_line
 
 Echo = Callable[[str], None]
 _MICROSECONDS = 1000
@@ -172,7 +173,7 @@ def as_json_line(arrival: Arrival) -> str:
     """The delivery as one line of JSON. A body that is not JSON is given as text."""
     fields = msgspec.structs.asdict(arrival) | {"time": times.render(arrival.at), "body": _json_or_text(arrival.body)}
     del fields["at"]
-    return msgspec.json.encode(fields).decode()
+    return escaped_line(msgspec.json.encode(fields).decode())
 
 
 async def _start(listener: Listener, host: str, port: int) -> str:
@@ -212,7 +213,7 @@ def _json_or_text(body: bytes) -> Any:
         msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return body.decode(errors="replace")
-    return msgspec.Raw(body)
+    return msgspec.Raw(msgspec.json.format(body, indent=-1))
 
 
 def _harmless(text: str) -> str:

@@ -13,6 +13,7 @@ import uvloop
 from waypost import __version__, settings
 from waypost.cli import client
 from waypost.core.errors import Refused, WaypostError
+from waypost.core.escape import escaped
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -99,7 +100,7 @@ def publish(
         server=server,
         api_key=api_key,
     )
-    typer.echo(msgspec.json.format(msgspec.json.encode(published)).decode())
+    typer.echo(escaped(msgspec.json.format(msgspec.json.encode(published)).decode(), keep="\n"))
 
 
 @app.command()
@@ -176,7 +177,7 @@ def main() -> None:
     try:
         app()
     except WaypostError as error:
-        typer.echo(f"waypost: {_sentence(error)}", err=True)
+        typer.echo(escaped(f"waypost: {_sentence(error)}", keep="\n"), err=True)
         raise SystemExit(1) from None
 
 

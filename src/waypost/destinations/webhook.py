@@ -389,7 +389,10 @@ class MetadataHeaders:
 
 
 class StandardStyle:
-    """Standard Webhooks. Its id may have no dot, which separates the parts of what is signed: a dot becomes `%2E`."""
+    """Standard Webhooks. Its id may have no dot, which separates the parts of what is signed: a dot becomes `%2E`.
+
+    A `%` becomes `%25`, so that two events never travel under one id.
+    """
 
     def __init__(
         self, secret: str, previous: str | None, until: Micros, options: WebhookOptions, metadata: MetadataHeaders
@@ -402,7 +405,7 @@ class StandardStyle:
         self._metadata = metadata
 
     def headers(self, message: Message) -> dict[str, str]:
-        message_id = message.event.id.replace(".", "%2E")
+        message_id = message.event.id.replace("%", "%25").replace(".", "%2E")
         timestamp = message.sent_at // SECOND
         signers = self._both if message.sent_at < self._until else self._current
         headers = {

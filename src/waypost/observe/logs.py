@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from waypost.core import times
+from waypost.core.escape import escaped, escaped_line
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _FLUSH_EVERY = 0.1
@@ -210,6 +211,7 @@ def configure(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *([_escape_values] if console else []),
             _Renderer(render),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -260,9 +262,17 @@ class _Renderer:
 
 def _json_line(_logger: object, method: str, record: structlog.typing.EventDict) -> str:
     try:
-        return _encode(record, enc_hook=repr).decode()
+        return escaped_line(_encode(record, enc_hook=repr).decode())
     except Exception as error:  # noqa: BLE001  the same
         return _poor_line(method, record, error)
+
+
+def _escape_values(_logger: object, _method: str, record: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What others wrote begins no line of its own; tracebacks have several."""
+    for name, value in record.items():
+        if isinstance(value, str):
+            record[name] = escaped(value, keep="\n" if name == "exception" else "")
+    return record
 
 
 def _poor_line(method: str, record: structlog.typing.EventDict, error: Exception) -> str:
