@@ -25,6 +25,7 @@ from waypost.flow.permits import Permits
 from waypost.flow.places import Patience, Shares
 from waypost.flow.replay_runner import Pace
 from waypost.front.limits import Limits as FrontLimits
+from waypost.net import intake
 from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
@@ -251,7 +252,16 @@ def tools_of(settings: Settings) -> Tools:
         ca_bundle=str(settings.webhook_ca_file) if settings.webhook_ca_file else None,
     )
     return Tools(
-        http=HttpClient(http, resolver, guard), guard=guard, resolver=resolver, options=destination_options(settings)
+        http=HttpClient(http, resolver, guard),
+        guard=guard,
+        resolver=resolver,
+        options=destination_options(settings),
+        bounds=intake.Bounds(
+            frame=settings.broker_frame_max_bytes,
+            unasked=settings.broker_unasked_messages,
+            turn=settings.broker_turn_messages,
+            rounds=settings.broker_sign_in_rounds,
+        ),
     )
 
 

@@ -231,6 +231,16 @@ class Settings(BaseSettings):
     webhook_http2: bool = Field(True, description="Offer HTTP/2 to https receivers.")
     webhook_user_agent: str = Field("waypost", min_length=1, description="User-Agent of webhooks.")
     webhook_keep_alive: Count = Field(1_000, description="Most idle connections kept open.")
+    broker_frame_max_bytes: int = Field(
+        262_144, ge=16_384, description="Largest message that is read from a broker, and all that it may say unasked."
+    )
+    broker_unasked_messages: Count = Field(
+        1_000, description="Most messages a minute from a broker that nobody awaits."
+    )
+    broker_turn_messages: Count = Field(64, description="Messages of a broker read in a row before others have a turn.")
+    broker_sign_in_rounds: Count = Field(
+        200_000, description="Most rounds of hashing that a broker may demand (SCRAM)."
+    )
     dns_ttl: Seconds = Field(30.0, description="How long a looked-up address is used.")
     dns_timeout: Seconds = Field(5.0, description="Longest wait for a name.")
 

@@ -39,6 +39,7 @@ from waypost.core.model import SECOND
 from waypost.net.authorities import system_bundle
 from waypost.net.dial import network_error
 from waypost.net.exchange import clean_header_value
+from waypost.net.failure import one_line
 from waypost.net.hosts import HostPort, parse_host
 from waypost.net.names import ascii_name
 from waypost.net.resolve import GuardedResolver, Resolver, SystemResolver
@@ -206,7 +207,7 @@ class EmailConnection:
                 await client.quit(timeout=_GOODBYE)
         finally:
             client.close()
-        response: dict[str, Any] = {"message": clip(reply, _SHOWN_OF_A_REPLY)}
+        response: dict[str, Any] = {"message": one_line(reply, _SHOWN_OF_A_REPLY)}
         if refused:
             response["refused"] = {address: _shown(*answer) for address, answer in refused.items()}
         return Receipt(code="250", response=response)
@@ -399,4 +400,4 @@ def _refusal(code: int, message: str) -> DeliveryError:
 
 
 def _shown(code: int, message: str) -> str:
-    return clip(f"{code} {message}", _SHOWN_OF_A_REPLY)
+    return clip(f"{code} {one_line(message, _SHOWN_OF_A_REPLY)}", _SHOWN_OF_A_REPLY)

@@ -15,6 +15,7 @@ from waypost.core.errors import MissingExtra
 from waypost.core.model import Destination, Event, Micros
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
+from waypost.net.intake import Bounds
 from waypost.net.resolve import Resolver
 
 
@@ -47,13 +48,15 @@ class Receipt(Struct, frozen=True, kw_only=True, gc=False):
 class Tools(Struct, frozen=True, kw_only=True):
     """What Waypost lends to connections: one HTTP client, the address guard and its resolver, options of the operator.
 
-    `options` holds the operator's settings for destination types, keyed `<type>_<name>`.
+    `options` holds the operator's settings for destination types, keyed `<type>_<name>`; `bounds` is what
+    a broker may say.
     """
 
     http: HttpClient
     guard: AddressGuard
     resolver: Resolver
     options: dict[str, Any]
+    bounds: Bounds = Bounds()
 
 
 class Change(Struct, frozen=True, kw_only=True):

@@ -147,6 +147,7 @@ so look at `event-id`.
             password=credentials.get("password", ""),
             timeout=timeout,
             largest_request=_largest_of(tools.options),
+            bounds=tools.bounds,
         )
         return KafkaConnection(settings, config["topic"], _key_of(config.get("partition_key_template")), timeout)
 

@@ -17,6 +17,7 @@ from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.net.dial import dial, network_error
 from waypost.net.hosts import HostPort, host_problems, parse_host
+from waypost.net.intake import Bounds
 from waypost.net.mqtt import Mqtt
 from waypost.net.resolve import Resolver
 from waypost.net.wire import protocol_error
@@ -117,6 +118,7 @@ It can arrive more than once, so look at `event-id`.
             tls=await tls_context(config, default=True),
             client_id=config.get("client_id"),
             credentials=destination.credentials,
+            bounds=tools.bounds,
         )
         link = Link(str(opener.server), opener.open, timeout=timeout_of(tools.options, self.type))
         topic = _topic_of(config.get("topic_template"))
@@ -143,15 +145,17 @@ class _Opener:
         tls: ssl.SSLContext | None,
         client_id: str | None,
         credentials: Mapping[str, str],
+        bounds: Bounds,
     ) -> None:
         self.server = server
         self._resolver = resolver
         self._tls = tls
         self._client_id = client_id
         self._credentials = credentials
+        self._bounds = bounds
 
     async def open(self) -> Mqtt:
-        client = Mqtt(self.server, *await dial(self.server, self._resolver, tls=self._tls))
+        client = Mqtt(self.server, *await dial(self.server, self._resolver, tls=self._tls), self._bounds)
         client_id = self._client_id or f"waypost-{secrets.token_hex(7)}"
         try:
             await client.sign_in(client_id, self._credentials.get("username"), self._credentials.get("password"))

@@ -18,6 +18,7 @@ from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.net.exchange import clean_header_value
 from waypost.net.hosts import HostPort, host_problems, parse_hosts
+from waypost.net.intake import Bounds
 from waypost.net.nats import Nats
 from waypost.net.resolve import Resolver
 
@@ -103,6 +104,7 @@ its own. A message is acknowledged when the stream has stored it.
             tools.resolver,
             await tls_context(config, default=True),
             destination.credentials,
+            tools.bounds,
         )
         link = Link(config["servers"], opener.open, timeout=timeout_of(tools.options, self.type))
         return NatsConnection(destination.no, link, _subject_of(config.get("subject_template")))
@@ -135,20 +137,22 @@ class _Opener:
         resolver: Resolver,
         tls: ssl.SSLContext | None,
         credentials: Mapping[str, str],
+        bounds: Bounds,
     ) -> None:
         self._servers = servers
         self._resolver = resolver
         self._tls = tls
         self._credentials = credentials
+        self._bounds = bounds
 
     async def open(self) -> Nats:
         *others, last = self._servers
         for server in others:
             try:
-                return await Nats.open(server, self._resolver, self._tls, self._credentials)
+                return await Nats.open(server, self._resolver, self._tls, self._credentials, self._bounds)
             except DeliveryError:
                 continue
-        return await Nats.open(last, self._resolver, self._tls, self._credentials)
+        return await Nats.open(last, self._resolver, self._tls, self._credentials, self._bounds)
 
 
 class NatsConnection:

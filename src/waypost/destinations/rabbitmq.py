@@ -119,6 +119,7 @@ queues have it. It can arrive more than once, so look at `message_id`.
             vhost=config.get("vhost") or "/",
             username=credentials["username"],
             password=credentials["password"],
+            bounds=tools.bounds,
         )
         routing_key = _routing_key_of(config.get("routing_key_template"))
         return RabbitMQConnection(settings, config["exchange"], routing_key, timeout_of(tools.options, self.type))

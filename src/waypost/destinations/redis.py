@@ -14,6 +14,7 @@ from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
 from waypost.net.dial import dial
 from waypost.net.hosts import HostPort, host_problems, parse_host
+from waypost.net.intake import Bounds
 from waypost.net.redis import Redis
 from waypost.net.resolve import Resolver
 
@@ -120,6 +121,7 @@ memory; whether it survives a crash depends on `appendfsync`. Of a Redis Cluster
             tls=await tls_context(config, default=True),
             database=config.get("database", "0"),
             credentials=destination.credentials,
+            bounds=tools.bounds,
         )
         link = Link(str(opener.server), opener.open, timeout=timeout_of(tools.options, self.type))
         return RedisConnection(link, config)
@@ -136,15 +138,17 @@ class _Opener:
         tls: ssl.SSLContext | None,
         database: str,
         credentials: Mapping[str, str],
+        bounds: Bounds,
     ) -> None:
         self.server = server
         self._resolver = resolver
         self._tls = tls
         self._database = database
         self._credentials = credentials
+        self._bounds = bounds
 
     async def open(self) -> Redis:
-        client = Redis(self.server, *await dial(self.server, self._resolver, tls=self._tls))
+        client = Redis(self.server, *await dial(self.server, self._resolver, tls=self._tls), self._bounds)
         try:
             await self._sign_in(client)
         except BaseException:

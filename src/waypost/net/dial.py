@@ -11,9 +11,9 @@ import ssl
 
 from waypost.core.errors import DeliveryError
 from waypost.net.hosts import HostPort
+from waypost.net.intake import LINE
 from waypost.net.resolve import Resolver
 
-_BUFFER = 1 << 20
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL})
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN})
 
@@ -29,7 +29,7 @@ async def dial(
     trouble: OSError | None = None
     for address in await resolver.addresses(server.host, server.port):
         try:
-            return await asyncio.open_connection(address, server.port, ssl=tls, server_hostname=name, limit=_BUFFER)
+            return await asyncio.open_connection(address, server.port, ssl=tls, server_hostname=name, limit=LINE)
         except OSError as error:
             trouble = error
     raise network_error(trouble or ConnectionError(), server)

@@ -1,4 +1,4 @@
-"""One failure that several wait for."""
+"""Failures: one that several wait for, and what a server says of it."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def copy_of(error: DeliveryError) -> DeliveryError:
         response=error.response,
         request=error.request,
     )
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """A server's own words as they may stand in a sentence: one line, no control characters, at most that long."""
+    shown = "".join(character if character.isprintable() else " " for character in text[: 4 * most])
+    return " ".join(shown.split())[:most]

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
+from contextvars import ContextVar
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.cluster import ClusterMetadata
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection, ScramAuthenticator, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import BrokerMetadata, RecordMetadata
 from msgspec import Struct
@@ -27,8 +29,10 @@ from waypost.core.errors import DeliveryError
 from waypost.net.dial import network_error
 from waypost.net.failure import copy_of
 from waypost.net.hosts import HostPort
+from waypost.net.intake import Bounds, Intake
 from waypost.net.pinned import PinnedContext, PinnedHost
 from waypost.net.resolve import Resolver
+from waypost.net.wire import protocol_error
 
 _LOOKS_FOR_A_TOPIC = 5
 _BETWEEN_LOOKS = 0.2
@@ -47,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     password: str
     timeout: float
     largest_request: int
+    bounds: Bounds = Bounds()
 
     @property
     def name(self) -> str:
@@ -99,15 +104,19 @@ class Producer:
 
     async def start(self) -> None:
         """Connect, and find the topic."""
+        _OPENS.set(self._client)
         try:
             await self._unless_refused(self._producer.start())
             await self._unless_refused(self._find_topic())
         except (KafkaError, OSError) as error:
             await self.close()
-            raise _explained(error, self._servers) from error
-        except BaseException:
+            raise self._failure(error) from error
+        except (DeliveryError, asyncio.CancelledError):
             await self.close()
             raise
+        except Exception as error:  # of a library that asserts what a broker says
+            await self.close()
+            raise protocol_error(self._servers) from error
 
     async def send(self, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> RecordMetadata:
         """Hand a record to the cluster and wait until all in-sync replicas have it.
@@ -129,7 +138,7 @@ class Producer:
         except KafkaError as error:
             raise self._failure(error) from error
 
-    def _failure(self, error: KafkaError) -> DeliveryError:
+    def _failure(self, error: KafkaError | OSError) -> DeliveryError:
         self._failed = True
         trouble = self._client.trouble
         return copy_of(trouble) if trouble is not None else _explained(error, self._servers)
@@ -193,6 +202,88 @@ class _Cluster(ClusterMetadata):  # type: ignore[misc]  # aiokafka is not typed
         return super().broker_metadata(broker_id)
 
 
+class _Violation(OSError):
+    """A broker broke a bound or the protocol: to the library a broken connection, which it makes no noise about."""
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka is not typed
+    """The library's connection, which reads within bounds."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.client = _OPENS.get()
+        self.bounds = self.client.settings.bounds
+
+    async def connect(self) -> Any:
+        try:
+            return await super().connect()
+        except (KafkaError, OSError):
+            raise
+        except Exception as error:  # of a library that asserts what a broker says
+            raise self.violation() from error
+
+    def violation(self) -> _Violation:
+        self.client.violated(self.host, self.port)
+        return _Violation()
+
+    def authenticator_scram(self) -> Any:
+        made = _Scram(
+            loop=self._loop,
+            sasl_plain_password=self._sasl_plain_password,
+            sasl_plain_username=self._sasl_plain_username,
+            sasl_mechanism=self._sasl_mechanism,
+        )
+        made.most_rounds = self.bounds.rounds
+        return made
+
+    @staticmethod
+    async def _read(self_ref: Any) -> None:
+        connection = self_ref()
+        if connection is None:
+            return
+        intake = Intake(connection._reader, connection.bounds)  # noqa: SLF001 - as the library's own does it
+        del connection
+        while True:
+            try:
+                size = int.from_bytes(await intake.exactly(4), signed=True)
+                content = await intake.exactly(size)
+                connection = self_ref()
+                if connection is None:
+                    return
+                if not connection._requests:  # noqa: SLF001 - as above
+                    raise ValueError("an answer to nothing")  # noqa: TRY301
+                connection._handle_frame(content)  # noqa: SLF001 - as above
+                del connection
+                await intake.next(size, asked=True)
+            except (OSError, EOFError):
+                raise
+            except Exception as error:
+                connection = self_ref()
+                raise (connection.violation() if connection is not None else _Violation()) from error
+
+
+class _Scram(ScramAuthenticator):  # type: ignore[misc]  # aiokafka is not typed
+    most_rounds: int
+
+    def create_salted_password(self, salt: bytes, iterations: int) -> None:
+        if not 0 < iterations <= self.most_rounds:
+            raise ValueError("more rounds of hashing than a broker may demand")
+        super().create_salted_password(salt, iterations)
+
+
+_OPENS: ContextVar[_Client] = ContextVar("the client that opens connections")
+
+
+def _made(*arguments: Any, **options: Any) -> AIOKafkaConnection:
+    """What the library makes connections with: those of our clients read within bounds, others are as they were."""
+    kind = AIOKafkaConnection if _OPENS.get(None) is None else _Connection
+    return kind(*arguments, **options)
+
+
+conn.AIOKafkaConnection = _made
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # it logs tracebacks of what a broker says; attempts tell
+
+
 class _Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka is not typed
     """The library's client with the guard in front of every connection."""
 
@@ -215,7 +306,7 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka is not typed
                 self.reached = [await self._reach(server)]
                 await super().bootstrap()
             except KafkaConnectionError:
-                trouble = DeliveryError("connection_reset", f"{server} closed the connection")
+                trouble = self.trouble or DeliveryError("connection_reset", f"{server} closed the connection")
             except DeliveryError as error:
                 trouble = error
             else:
@@ -230,7 +321,7 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka is not typed
             try:
                 connection = await create_conn(host, server.port, **self.settings.for_connections())
             except (OSError, KafkaError) as error:
-                trouble = _explained(error, server)
+                trouble = self.trouble or _explained(error, server)
             else:
                 await connection.close()
                 return host, server.port, socket.AF_UNSPEC
@@ -256,6 +347,11 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka is not typed
         self.attempts += 1
         host = PinnedHost.of(broker.host, addresses[self.attempts % len(addresses)])
         self.cluster.checked[node_id] = broker._replace(host=host)
+
+    def violated(self, host: str, port: int) -> None:
+        """A broker broke a bound or the protocol."""
+        self.trouble = protocol_error(HostPort(host.name if isinstance(host, PinnedHost) else host, port))
+        self.refused.set()
 
     def _refuse(self, broker: BrokerMetadata, error: DeliveryError) -> None:
         where = HostPort(broker.host, broker.port)
@@ -283,6 +379,7 @@ def _guarded(client: AIOKafkaClient, settings: Settings) -> _Client:
 
 
 _MEANINGS = {
+    "CorrelationIdError": ("protocol_error", "{server} does not speak the protocol that is expected of it", True),
     "SaslAuthenticationFailed": ("bad_credentials", "{server} did not accept the user name and password", False),
     "AuthenticationFailedError": ("bad_credentials", "{server} did not accept the user name and password", False),
     "UnsupportedSaslMechanismError": ("bad_credentials", "{server} does not know this SASL mechanism", False),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
+from waypost.net.intake import Bounds, Violation
 from waypost.net.wire import Wire
 
 KEEP_ALIVE = 60
@@ -16,7 +17,7 @@ KEEP_ALIVE = 60
 
 _HIGHEST_ID = 65_535
 _LONGEST_TEXT = 65_535
-_LONGEST_PACKET = 1 << 20
+_LENGTH_BYTES = 4
 _MOST_IN_FLIGHT = 1_000
 
 _CONNECT, _CONNACK, _PUBLISH, _PINGREQ, _DISCONNECT = 1, 2, 3, 12, 14
@@ -24,6 +25,7 @@ _QOS_1, _RETAIN = 0x02, 0x01
 _CLEAN_START, _WITH_PASSWORD, _WITH_USER = 0x02, 0x40, 0x80
 
 _FIRST_FAILURE = 0x80
+_OLD_PROTOCOL = 0x01
 _PACKET_TOO_LARGE = 0x95
 _NO_SUBSCRIBERS = 0x10
 _BAD_USER, _NOT_AUTHORIZED = 0x86, 0x87
@@ -82,9 +84,15 @@ class Limits(Struct, frozen=True):
 class Mqtt:
     """A connection to one broker, signed in. Raises DeliveryError for what the broker refuses."""
 
-    def __init__(self, server: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        server: object,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        bounds: Bounds = Bounds(),  # noqa: B008 - a frozen value
+    ) -> None:
         self._server = server
-        self._wire: Wire[int, int] = Wire(server, reader, writer)
+        self._wire: Wire[int, int] = Wire(server, reader, writer, bounds)
         self._limits = Limits()
         self._room = asyncio.Semaphore(_MOST_IN_FLIGHT)
         self._last_id = 0
@@ -101,6 +109,8 @@ class Mqtt:
         kind, content = await self._packet()
         if kind != _CONNACK or len(content) < 2:  # noqa: PLR2004 - flags and reason
             raise ValueError("not the answer to CONNECT")
+        if content[1] < _FIRST_FAILURE and content[1] not in {0, _OLD_PROTOCOL}:
+            raise Violation("a reason that CONNACK cannot have (section 3.2.2.2)")
         if content[1]:
             raise refusal(_BAD_USER if content[1] == _NOT_AUTHORIZED else content[1], self._server)
         self._limits = _limits(content[2:])
@@ -152,24 +162,22 @@ class Mqtt:
                 return self._last_id
 
     async def _keep_alive(self) -> None:
-        while self._limits.keep_alive:
+        while self._limits.keep_alive and self._wire.alive:
             await asyncio.sleep(self._limits.keep_alive / 2)
             await self._wire.tell(bytes((_PINGREQ << 4, 0)))
 
     # what the broker says
 
     async def _packet(self) -> tuple[int, bytes]:
-        first = (await self._wire.reader.readexactly(1))[0]
-        size = shift = 0
-        while True:
-            byte = (await self._wire.reader.readexactly(1))[0]
-            size |= (byte & 0x7F) << shift
+        intake = self._wire.intake
+        first = (await intake.exactly(1))[0]
+        size = 0
+        for place in range(_LENGTH_BYTES):  # section 1.5.5
+            byte = (await intake.exactly(1))[0]
+            size |= (byte & 0x7F) << 7 * place
             if not byte & 0x80:
-                break
-            shift += 7
-        if size > _LONGEST_PACKET:
-            raise ValueError("a packet longer than any that is expected")
-        return first >> 4, await self._wire.reader.readexactly(size)
+                return first >> 4, await intake.exactly(size)
+        raise Violation("a length that does not end")
 
     async def _read_one(self) -> None:
         kind, content = await self._packet()
@@ -246,6 +254,8 @@ def _sized(content: bytes) -> bytes:
 def _limits(properties: bytes) -> Limits:
     """Raises ValueError for properties that are none."""
     found = dict(_numbers(properties))
+    if 0 in (found.get(_RECEIVE_MAXIMUM), found.get(_MAXIMUM_PACKET)):
+        raise Violation("a broker that takes nothing (sections 3.2.2.3.3 and 3.2.2.3.6)")
     return Limits(
         keep_alive=found.get(_SERVER_KEEP_ALIVE, KEEP_ALIVE),
         in_flight=found.get(_RECEIVE_MAXIMUM, _HIGHEST_ID),

@@ -15,13 +15,14 @@ from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
 from waypost.net.dial import dial, network_error
+from waypost.net.failure import one_line
 from waypost.net.hosts import HostPort
+from waypost.net.intake import Bounds, Violation
 from waypost.net.resolve import Resolver
 from waypost.net.wire import Wire, protocol_error
 
 _VERSION_LINE = b"NATS/1.0"
 _NO_RESPONDERS = b"NATS/1.0 503"
-_LONGEST_ANSWER = 1 << 20
 _PUBLISH_VIOLATION = re.compile(r"permissions violation for publish to \"([^\"]*)\"", re.IGNORECASE)
 _TOO_LARGE = 10054
 _OUT_OF_ROOM = frozenset({10023, 10047, 10077})
@@ -50,11 +51,16 @@ class Nats:
     """A connection to one server, signed in. Raises DeliveryError for what the server refuses."""
 
     def __init__(
-        self, server: HostPort, info: Info, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        server: HostPort,
+        info: Info,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        bounds: Bounds,
     ) -> None:
         self._server = server
         self._info = info
-        self._wire: Wire[int, Ack] = Wire(server, reader, writer)
+        self._wire: Wire[int, Ack] = Wire(server, reader, writer, bounds)
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._sent = count()
         self._pongs = count(-1, -1)
@@ -64,7 +70,12 @@ class Nats:
 
     @classmethod
     async def open(
-        cls, server: HostPort, resolver: Resolver, tls: ssl.SSLContext | None, credentials: Mapping[str, str]
+        cls,
+        server: HostPort,
+        resolver: Resolver,
+        tls: ssl.SSLContext | None,
+        credentials: Mapping[str, str],
+        bounds: Bounds = Bounds(),  # noqa: B008 - a frozen value
     ) -> Nats:
         reader, writer = await dial(server, resolver)
         try:
@@ -76,7 +87,7 @@ class Nats:
         except BaseException:
             writer.close()
             raise
-        client = cls(server, info, reader, writer)
+        client = cls(server, info, reader, writer, bounds)
         try:
             await client._sign_in(credentials, secured=tls is not None)
         except BaseException:
@@ -131,7 +142,7 @@ class Nats:
     # what the server says
 
     async def _read_one(self) -> None:
-        line = (await self._wire.reader.readuntil(b"\r\n"))[:-2]
+        line = await self._wire.intake.line()
         verb, _, rest = line.partition(b" ")
         match verb.upper():
             case b"MSG":
@@ -152,9 +163,9 @@ class Nats:
     async def _message(self, words: list[bytes], *, has_head: bool) -> None:
         size = int(words[-1])
         head_size = int(words[-2]) if has_head else 0
-        if not 0 <= head_size <= size <= _LONGEST_ANSWER:
-            raise ValueError("an answer longer than any that is expected")
-        content = (await self._wire.reader.readexactly(size + 2))[:-2]
+        if not 0 <= head_size <= size:
+            raise Violation("a message that is shorter than its head")
+        content = (await self._wire.intake.exactly(size + 2))[:-2]
         number = int(words[0].rpartition(b".")[2])
         head, body = content[:head_size], content[head_size:]
         if head.startswith(_NO_RESPONDERS):
@@ -176,10 +187,12 @@ class Nats:
             sentence = f"The user may not subscribe to _INBOX.> at {self._server}, where answers arrive"
             self._wire.lose(DeliveryError("access_denied", sentence, retryable=False))
         else:
-            self._wire.lose(DeliveryError("connection_reset", f"{self._server} closed the connection: {said[:200]}"))
+            self._wire.lose(
+                DeliveryError("connection_reset", f"{self._server} closed the connection: {one_line(said)}")
+            )
 
     def _forbid(self, subject: str) -> None:
-        sentence = f"The user may not publish to {subject} at {self._server}"
+        sentence = f"The user may not publish to {one_line(subject)} at {self._server}"
         for number in [number for number, known in self._subjects.items() if known == subject]:
             self._wire.refuse(number, DeliveryError("access_denied", sentence, retryable=False))
 
@@ -193,7 +206,7 @@ async def _greeting(reader: asyncio.StreamReader, server: HostPort) -> Info:
         info = msgspec.json.decode(rest, type=Info)
     except EOFError as error:
         raise network_error(error, server) from error
-    except (ValueError, asyncio.LimitOverrunError) as error:
+    except (ValueError, RecursionError, asyncio.LimitOverrunError) as error:
         raise protocol_error(server) from error
     if verb != b"INFO" or not info.headers:
         raise protocol_error(server)
@@ -217,7 +230,7 @@ def _head(headers: Mapping[str, str]) -> bytes:
 
 
 def _refusal(error: Mapping[str, Any], server: HostPort) -> DeliveryError:
-    number, said = error.get("err_code"), str(error.get("description", ""))[:200]
+    number, said = error.get("err_code"), one_line(str(error.get("description", "")))
     if number == _TOO_LARGE:
         return DeliveryError("message_too_large", "The message is larger than the stream accepts", retryable=False)
     if number in _OUT_OF_ROOM:

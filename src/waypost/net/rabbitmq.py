@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import aiormq
@@ -16,11 +18,22 @@ from pamqp.commands import Basic
 from yarl import URL
 
 from waypost.core.errors import DeliveryError
+from waypost.net.amqp import AmqpIntake
 from waypost.net.dial import dial, network_error
 from waypost.net.hosts import HostPort
+from waypost.net.intake import Bounds
 from waypost.net.resolve import Resolver
+from waypost.net.wire import protocol_error
 
 _HEARTBEAT = 60
+_ANSWERS = 8
+"""Frames that one question may have for an answer, beside those of a body that is returned."""
+_SMALLEST_FRAME = 4_096
+"""The least that a server may choose for its frames (AMQP 0-9-1, section 4.2.3)."""
+_WITH_A_MESSAGE = 16_384
+"""Bytes that may come back with a body: names, a reason, properties."""
+
+logging.getLogger("aiormq").setLevel(logging.CRITICAL + 1)  # it logs tracebacks of what a server says; attempts tell
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -32,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     vhost: str
     username: str
     password: str
+    bounds: Bounds = Bounds()
 
 
 class Outgoing(Struct, frozen=True, kw_only=True):
@@ -56,8 +70,9 @@ class Publisher:
 
     def __init__(self, settings: Settings) -> None:
         self._server = settings.server
+        self._transport = _Guarded(settings)
         self._connection = aiormq.Connection(
-            _url(settings), transport_factory=_Guarded(settings), client_properties={"product": "Waypost"}
+            _url(settings), transport_factory=self._transport, client_properties={"product": "Waypost"}
         )
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
@@ -69,31 +84,47 @@ class Publisher:
 
     async def open(self) -> None:
         """Connect and sign in. Raises DeliveryError."""
-        try:
+        with self._explaining():
             await self._connection.connect()
-        except Exception as error:
-            raise explained(error, self._server) from error
 
     async def publish(self, message: Outgoing) -> None:
         """Publish, and wait until the server has confirmed that every queue has it. Raises DeliveryError."""
-        try:
+        with self._explaining():
             await self._publish_somewhere(message)
-        except (exceptions.AMQPError, OSError, RuntimeError) as error:
-            raise explained(error, self._server) from error
 
     async def find(self, exchange: str) -> None:
         """See that there is an exchange. Raises DeliveryError."""
-        try:
-            channel = await self._connection.channel(publisher_confirms=False)
+        with self._explaining():
+            channel = await self._channel_of(publisher_confirms=False)
             await channel.exchange_declare(exchange, passive=True)
             await channel.close()
-        except (exceptions.AMQPError, OSError, RuntimeError) as error:
-            raise explained(error, self._server) from error
 
     async def close(self) -> None:
         """Idempotent."""
-        with contextlib.suppress(exceptions.AMQPError, OSError, RuntimeError):
+        with contextlib.suppress(Exception):
             await self._connection.close()
+        self._transport.abort()
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Raise DeliveryError for whatever the library raises, which passes on what a server makes a parser raise."""
+        try:
+            yield
+        except DeliveryError:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise explained(ConnectionResetError(), self._server) from None  # it is the connection that was given up
+        except Exception as error:
+            if self._transport.violated:
+                raise protocol_error(self._server) from error
+            raise explained(error, self._server) from error
+
+    async def _channel_of(self, **options: bool) -> AbstractChannel:
+        self._transport.expect(_ANSWERS, 0)
+        return await self._connection.channel(**options)
 
     async def _publish_somewhere(self, message: Outgoing) -> None:
         if message.alone or message.message_id in self._ids:  # the library tells returned messages apart by their ids
@@ -108,6 +139,7 @@ class Publisher:
             self._ids.discard(message.message_id)
 
     async def _publish(self, channel: AbstractChannel, message: Outgoing) -> None:
+        self._transport.expect(_ANSWERS + len(message.body) // _SMALLEST_FRAME, len(message.body) + _WITH_A_MESSAGE)
         confirmed = await channel.basic_publish(
             message.body,
             exchange=message.exchange,
@@ -126,28 +158,44 @@ class Publisher:
             raise DeliveryError("unavailable", f"{self._server} could not take the message")
 
     async def _publish_alone(self, message: Outgoing) -> None:
-        channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        channel = await self._channel_of(publisher_confirms=True, on_return_raises=True)
         try:
             await self._publish(channel, message)
         finally:
-            with contextlib.suppress(exceptions.AMQPError, OSError, RuntimeError):
+            with contextlib.suppress(Exception):
                 await channel.close()
 
     async def _shared_channel(self) -> AbstractChannel:
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
-                self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+                self._channel = await self._channel_of(publisher_confirms=True, on_return_raises=True)
             return self._channel
 
 
 class _Guarded(TransportFactory):
-    """Connects the library to the address that was checked, over TLS with the server's name."""
+    """Connects the library to the address that was checked, over TLS with the server's name; bounds what it reads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._intake: AmqpIntake | None = None
+        self._writer: asyncio.StreamWriter | None = None
 
-    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await dial(self._settings.server, self._settings.resolver, tls=self._settings.tls)
+    @property
+    def violated(self) -> bool:
+        return self._intake is not None and self._intake.violated
+
+    def expect(self, frames: int, size: int) -> None:
+        if self._intake is not None:
+            self._intake.expect(frames, size)
+
+    def abort(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+    async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:
+        reader, self._writer = await dial(self._settings.server, self._settings.resolver, tls=self._settings.tls)
+        self._intake = AmqpIntake(reader, self._settings.bounds)
+        return self._intake, self._writer
 
 
 def _url(settings: Settings) -> URL:
@@ -178,8 +226,15 @@ _MEANINGS: tuple[tuple[type[Exception], str, str, bool], ...] = (
     (exceptions.ConnectionNotAllowed, "access_denied", "There is no such virtual host for this user", False),
     (exceptions.IncompatibleProtocolError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
     (exceptions.ProtocolSyntaxError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
+    (exceptions.InvalidFrameError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
     (exceptions.AMQPError, "connection_reset", "{server} closed the connection", True),
+    (RecursionError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
     (RuntimeError, "connection_reset", "{server} closed the connection", True),
+    (ValueError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
+    (LookupError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
+    (ArithmeticError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
+    (AttributeError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
+    (TypeError, "protocol_error", "{server} does not speak AMQP 0-9-1", True),
 )
 """The library's errors, the special ones first: code, sentence, whether another try can succeed."""
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import count
 
 from waypost.core.errors import DeliveryError
+from waypost.net.failure import one_line
+from waypost.net.intake import Bounds, Violation
 from waypost.net.wire import Wire
 
 Reply = str | int | None | DeliveryError
-
-_LONGEST_REPLY = 1 << 20
 
 _MEANINGS = {
     "WRONGPASS": ("bad_credentials", "did not accept the user name and password", False),
@@ -36,9 +36,15 @@ _MEANINGS = {
 class Redis:
     """A connection to one server. Raises DeliveryError for what the server refuses."""
 
-    def __init__(self, server: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        server: object,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        bounds: Bounds = Bounds(),  # noqa: B008 - a frozen value
+    ) -> None:
         self._server = server
-        self._wire: Wire[int, Reply] = Wire(server, reader, writer)
+        self._wire: Wire[int, Reply] = Wire(server, reader, writer, bounds)
         self._sent = count()
         self._answered = count()
         self._wire.read_with(self._read_one)
@@ -59,10 +65,15 @@ class Redis:
 
     async def _read_one(self) -> None:
         reply = await self._reply()
-        self._wire.answer(next(self._answered), reply)
+        if self._wire.waiting:
+            self._wire.answer(next(self._answered), reply)
+        elif isinstance(reply, DeliveryError):
+            self._wire.lose(reply)  # a server that is full says so before it is asked anything
+        else:
+            raise Violation("a reply to nothing")
 
     async def _reply(self) -> Reply:
-        line = (await self._wire.reader.readuntil(b"\r\n"))[:-2]
+        line = await self._wire.intake.line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
             return rest.decode("utf-8", "replace")
@@ -77,9 +88,7 @@ class Redis:
     async def _bulk(self, size: int) -> str | None:
         if size < 0:
             return None
-        if size > _LONGEST_REPLY:
-            raise ValueError("a reply longer than any that is expected")
-        return (await self._wire.reader.readexactly(size + 2))[:-2].decode("utf-8", "replace")
+        return (await self._wire.intake.exactly(size + 2))[:-2].decode("utf-8", "replace")
 
 
 def packed(words: Sequence[bytes | str]) -> bytes:
@@ -100,4 +109,4 @@ def refusal(said: str, server: object) -> DeliveryError:
         return DeliveryError("bad_credentials", f"{server} wants no password for this user", retryable=False)
     if "invalid bulk length" in said:
         return DeliveryError("message_too_large", f"The message is larger than {server} accepts", retryable=False)
-    return DeliveryError("refused", f"{server} refused the command: {said}", retryable=False)
+    return DeliveryError("refused", f"{server} refused the command: {one_line(said)}", retryable=False)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
 from waypost.net.exchange import HttpResponse
+from waypost.net.failure import one_line
 from waypost.net.record import sent, shown
 from waypost.net.retry_after import retry_after
 
@@ -35,7 +36,7 @@ def refusal(response: HttpResponse, meanings: Mapping[int, Meaning], reason: str
     otherwise = _UNAVAILABLE if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _UNKNOWN
     meaning = meanings.get(status, otherwise)
     sentence = meaning.sentence.format(status=status, **names)
-    said = " ".join(reason.split())[:_LONGEST_REASON].rstrip(".")
+    said = one_line(reason, _LONGEST_REASON).rstrip(".")
     return DeliveryError(
         meaning.code.format(**names),
         f"{sentence}: {said}" if said else sentence,

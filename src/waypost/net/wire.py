@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from waypost.core.errors import DeliveryError
 from waypost.net.dial import network_error
 from waypost.net.failure import copy_of
+from waypost.net.intake import Bounds, Intake
 
 K = TypeVar("K", int, str)
 A = TypeVar("A")
@@ -18,16 +19,20 @@ A = TypeVar("A")
 class Wire(Generic[K, A]):
     """Questions go out at once, each under a key; answers come by key. When the connection is lost, everybody hears.
 
-    A question whose asker was cancelled keeps its key until it is answered: nobody else gets the answer.
+    A question whose asker was cancelled keeps its key until it is answered: nobody else gets the answer. A server that
+    breaks the bounds or the protocol loses the connection with `protocol_error`.
     """
 
-    def __init__(self, server: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
+    def __init__(
+        self, server: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bounds: Bounds
+    ) -> None:
+        self.intake = Intake(reader, bounds)
         self.writer = writer
         self._server = server
         self._waiting: dict[K, asyncio.Future[A]] = {}
         self._lost: DeliveryError | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._answered = 0
 
     @property
     def alive(self) -> bool:
@@ -56,17 +61,17 @@ class Wire(Generic[K, A]):
 
     async def tell(self, words: bytes) -> None:
         """Send something that has no answer."""
-        self.writer.write(words)
-        with contextlib.suppress(OSError):  # the reader notices, and tells everybody
+        with contextlib.suppress(OSError, RuntimeError):  # it is closed: the reader notices, and tells everybody
+            self.writer.write(words)
             await self.writer.drain()
 
     def answer(self, key: K, value: A) -> None:
-        future = self._waiting.pop(key, None)
+        future = self._taken(key)
         if future is not None and not future.done():
             future.set_result(value)
 
     def refuse(self, key: K, error: DeliveryError) -> None:
-        future = self._waiting.pop(key, None)
+        future = self._taken(key)
         if future is not None and not future.done():
             future.set_exception(error)
             future.exception()  # it counts as heard, though the asker may have been cancelled before it could listen
@@ -85,16 +90,23 @@ class Wire(Generic[K, A]):
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             await self.writer.wait_closed()
+
+    def _taken(self, key: K) -> asyncio.Future[A] | None:
+        future = self._waiting.pop(key, None)
+        self._answered += future is not None
+        return future
 
     async def _read(self, read_one: Callable[[], Awaitable[None]]) -> None:
         try:
             while self._lost is None:
+                answered, taken = self._answered, self.intake.taken
                 await read_one()
+                await self.intake.next(self.intake.taken - taken, asked=self._answered > answered)
         except (OSError, EOFError) as error:
             self.lose(network_error(error, self._server))
-        except (ValueError, asyncio.LimitOverrunError):
+        except Exception:  # noqa: BLE001 - whatever a server's words make a parser raise
             self.lose(protocol_error(self._server))
 
 
