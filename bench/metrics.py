@@ -20,6 +20,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from waypost.core import metering
+from waypost.core.keeping import Keeping
 from waypost.core.metering import ATTEMPTS, EVENTS, MINUTE, Subject
 from waypost.core.model import DAY, Delivery, Destination, Event, Micros, Outcome
 from waypost.core.retry import RetryPolicy
@@ -225,7 +226,7 @@ def _recording(path: Path, events: int, destinations: int) -> None:
         publications = [made.publication() for _ in range(GROUP)]
         results = [made.result(publication) for publication in publications]
         accept = partial(life.accept, connection, [tuple(publications)], meters[name])
-        record = partial(life.record, connection, results, watch, meters[name])
+        record = partial(life.record, connection, results, watch, meters[name], Keeping())
         seconds["accept", name].append(_timed(connection, accept))
         seconds["record", name].append(_timed(connection, record))
     folding = [_timed(connection, partial(fold, connection, 500))]

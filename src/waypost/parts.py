@@ -14,6 +14,7 @@ from waypost.connect.connector import ConnectorType, Tools
 from waypost.core.alerts import DEFAULT_SEVERITY, Kind, Rule, Thresholds
 from waypost.core.errors import SettingsError
 from waypost.core.filters import FilterLimits
+from waypost.core.keeping import Keeping
 from waypost.core.replaying import Limits
 from waypost.core.retention import Kept, Lifetimes
 from waypost.core.retry import RetryPolicy
@@ -21,6 +22,7 @@ from waypost.flow import live, textmaps
 from waypost.flow.deliver import Bounds
 from waypost.flow.metering import Bounds as MeteringBounds
 from waypost.flow.notify import Effort
+from waypost.flow.overrides import OverrideBounds
 from waypost.flow.permits import Permits
 from waypost.flow.places import Patience, Shares
 from waypost.flow.replay_runner import Pace
@@ -81,6 +83,23 @@ def vault_of(settings: Settings, types: Mapping[str, ConnectorType] | None = Non
     current = parse_key(first.get_secret_value()) if first else key_beside(settings.sqlite_path)
     keys = [current, *(parse_key(key.get_secret_value()) for key in settings.encryption_old_keys)]
     return Vault(keys, {name: fields.secret_keys(kind.config_fields) for name, kind in (types or {}).items()})
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    return Keeping(
+        headers=settings.record_max_header_bytes,
+        exchange=max(settings.record_max_bytes, settings.webhook_response_max_bytes),
+        delivery=settings.record_max_delivery_bytes,
+        detail=settings.record_max_detail,
+    )
+
+
+def overrides_of(settings: Settings) -> OverrideBounds:
+    return OverrideBounds(
+        retries=settings.tenant_retry_limit,
+        shortest_wait=settings.tenant_retry_min_wait,
+        longest_wait=settings.tenant_retry_max_wait,
+    )
 
 
 def retry_policy_of(settings: Settings) -> RetryPolicy:

@@ -53,10 +53,12 @@ from waypost.parts import (
     effort_of,
     filter_limits_of,
     front_limits_of,
+    keeping_of,
     lifetimes_of,
     log_lifetimes_of,
     metadata_limits_of,
     metering_bounds_of,
+    overrides_of,
     pace_of,
     permits_of,
     replay_limits_of,
@@ -104,6 +106,7 @@ class Service:
             rules=rules,
             observer=self.trouble,
             search=settings.search,
+            keeping=keeping_of(settings),
         )
         self.tools = tools_of(settings)
         for kind in channels.values():
@@ -125,6 +128,7 @@ class Service:
             sequence=sequence,
             timeout=settings.delivery_timeout,
             tracer=tracer,
+            keeping=keeping_of(settings),
         )
         self.live = Live(stream_bounds_of(settings), self.metrics)
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self._changed)
@@ -161,6 +165,8 @@ class Service:
             now=clock.now,
             limits=metadata_limits_of(settings),
             filter_limits=filter_limits_of(settings),
+            override_bounds=overrides_of(settings),
+            largest=settings.tenant_config_max_bytes,
         )
         jwt_secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else vault.derive("tenant tokens")
         self.access = Access(
@@ -193,6 +199,7 @@ class Service:
             changed=self._alerting_changed,
             now=clock.now,
             permits=permits,
+            largest=settings.tenant_config_max_bytes,
         )
         self.prober = Prober(
             self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.delivery_timeout

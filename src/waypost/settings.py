@@ -171,6 +171,32 @@ class Settings(BaseSettings):
     retry_codes: Codes = Field((), description="Further codes worth a retry (csv): `404`, `4xx`, `tls_error`.")
     no_retry_codes: Codes = Field((), description="Codes never worth a retry (csv); wins over the others.")
 
+    # what tenants may ask for, and what is kept of attempts
+    tenant_retry_limit: int = Field(
+        30, ge=0, le=100, description="Most retries that a tenant may ask for in a `retry_policy`; API keys up to 100."
+    )
+    tenant_retry_min_wait: float = Field(
+        1.0, ge=0.1, le=2_592_000, description="Shortest wait that a tenant may ask for there; API keys from 0.1."
+    )
+    tenant_retry_max_wait: float = Field(
+        604_800.0, ge=0.1, le=2_592_000, description="Longest wait that a tenant may ask for there; API keys 30 days."
+    )
+    tenant_config_max_bytes: Count = Field(
+        262_144, description="Largest destination or alert channel of a tenant, all its parts together as JSON."
+    )
+    record_max_header_bytes: Count = Field(
+        8_192, description="How much of the headers (or metadata) of a request or an answer is kept on an attempt."
+    )
+    record_max_bytes: Count = Field(
+        65_536, description="How much of a request or an answer is kept on an attempt, with headers and body, as JSON."
+    )
+    record_max_delivery_bytes: Count = Field(
+        262_144,
+        description="How much the attempts of a delivery keep beyond the first and last; further ones keep code, "
+        "timings and sentence.",
+    )
+    record_max_detail: Count = Field(2_000, description="Longest sentence about a failure, in characters.")
+
     # sending again by hand
     replay_max_per_event: Count = Field(100, description="Most manual retries of one event.")
     replay_max_per_hour: Count = Field(

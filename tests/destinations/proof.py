@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from waypost.connect.connector import DestinationType
-from waypost.connect.fields import Field
+from waypost.connect.fields import Field, entries_of
 
 FILE = Path(__file__).with_name("proof.toml")
 
@@ -28,11 +29,16 @@ class Sample(Struct, frozen=True):
     def secrets(self, kind: DestinationType) -> list[str]:
         described = ((kind.config_fields, self.config), (kind.credential_fields, self.credentials))
         return [
-            values[field.key]
-            for fields, values in described
-            for field in fields
+            secret
+            for known, values in described
+            for field in known
             if field.sensitive and field.key in values
+            for secret in _secrets_in(field, values[field.key])
         ]
+
+
+def _secrets_in(field: Field, value: str) -> list[str]:
+    return list((entries_of(value) or {}).values()) if field.type == "key_value_map" else [value]
 
 
 def sample(kind: DestinationType) -> Sample:
@@ -51,6 +57,8 @@ def _values(fields: Sequence[Field], given: dict[str, str]) -> dict[str, str]:
 
 def _value(field: Field) -> str:
     invented = f"S3cret-{field.key}-0123456789" if field.sensitive else f"sample-{field.key}"
+    if field.type == "key_value_map":
+        invented = json.dumps({"x-sample": invented})
     first_option = field.options[0].value if field.options else None
     found = field.default or first_option or (None if field.sensitive else field.placeholder) or invented
     assert field.problem(field.key, found) is None, f"give {field.key} a placeholder that passes, or a sample"

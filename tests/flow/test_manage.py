@@ -16,9 +16,10 @@ from waypost.core.errors import BadRequest, Conflict, Forbidden, Invalid, NotFou
 from waypost.core.model import SECOND, Actor, Destination, Micros
 from waypost.core.retry import RetryOverrides
 from waypost.flow.manage import Manager
+from waypost.flow.overrides import OverrideBounds
 from waypost.flow.textmaps import Limits
 from waypost.store.base import Page
-from waypost.store.sqlite import SqliteStore
+from waypost.store.sqlite import SqliteStore, rows
 
 from .samples import letterbox, registry, tools
 
@@ -629,3 +630,37 @@ async def test_the_operator_and_who_knows_the_secrets_may_move_a_destination(off
     again = {"address": "https://ash.test", "marks": marks}
     told = await office.update(moved, by=CUSTOMER, config=again, credentials=pin)
     assert told.config["address"] == "https://ash.test"
+
+
+async def test_the_operator_bounds_the_retry_policies_of_tenants(store: SqliteStore) -> None:
+    bounds = OverrideBounds(retries=5, shortest_wait=2, longest_wait=60)
+    office = Office(store, override_bounds=bounds)
+    await office.manager.put_tenant("acme")
+    for policy, wanted in (
+        ({"limit": 6}, "limit must be a whole number from 0 to 5"),
+        ({"base_seconds": 1}, "base_seconds must be a number from 2 to 60"),
+        ({"max_wait_seconds": 61}, "max_wait_seconds must be a number from 2 to 60"),
+        ({"schedule": [2, 1.9]}, "schedule must be a list of 1 to 5 numbers from 2 to 60"),
+        ({"schedule": [2] * 6}, "schedule must be a list of 1 to 5 numbers from 2 to 60"),
+    ):
+        fault = [f"retry_policy.{wanted}, unless an API key sets it"]
+        assert await faults(office.create(by=CUSTOMER, retry_policy=policy)) == fault
+        made = await office.create(retry_policy=policy)
+        same = await office.update(made, by=CUSTOMER, retry_policy={**policy, "jitter": 0.5})
+        assert same.retry_policy == structs.replace(made.retry_policy or RetryOverrides(), jitter=0.5)
+
+
+async def test_a_tenants_destination_is_bounded_as_a_whole_and_little_of_it_outlives_it(store: SqliteStore) -> None:
+    office = Office(store, largest=20_000)
+    await office.manager.put_tenant("acme")
+    large = {f"k{number}": "v" * 4_000 for number in range(5)}
+    fault = ["the destination must be at most 20000 bytes, all its parts together as JSON"]
+    assert await faults(office.create(by=CUSTOMER, metadata=large)) == fault
+    made = await office.create(by=CUSTOMER, delivery_metadata={"k": "v"}, filter={"data": {"a": 1}})
+    assert await faults(office.update(made, by=CUSTOMER, metadata=large)) == fault
+    await office.update(made, metadata=large, credentials={"pin": "1234567890"})
+    await office.manager.delete("acme", made.id, by=CUSTOMER)
+    left = "metadata, delivery_metadata, filter, subscriptions, retry_policy"
+    assert await store._db.all(f"SELECT {left} FROM destinations") == [(None,) * 5]
+    ((row),) = await store._db.all(f"SELECT {rows.DESTINATION} FROM destinations")
+    assert rows.destination(row, store._vault).credentials == {}

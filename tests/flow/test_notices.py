@@ -341,7 +341,7 @@ def test_the_envelope_is_outposts() -> None:
             "tenant_id": "acme",
             "type": "letterbox",
             "topics": ["order.*"],
-            "config": {"address": "Elm Street 1", "stamps": '{"x-' + "*" * 28},
+            "config": {"address": "Elm Street 1", "stamps": '{"x-' + "*" * 8},
             "metadata": {"team": "sales"},
             "created_at": "2027-01-15T07:59:00Z",
             "disabled_at": None,

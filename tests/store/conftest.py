@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from waypost.core.alerts import Rule
+from waypost.core.keeping import Keeping
 from waypost.flow.clock import Sequence as SequenceNumbers
 from waypost.store.base import Store
 from waypost.store.sqlite import SqliteStore
@@ -46,6 +47,7 @@ def sqlite_store(
     rules: Sequence[Rule] = (),
     search: bool = True,
     secret_config: Mapping[str, Collection[str]] | None = None,
+    keeping: Keeping | None = None,
 ) -> SqliteStore:
     return SqliteStore(
         new_file(folder),
@@ -54,6 +56,7 @@ def sqlite_store(
         next_seq=SequenceNumbers(node=3, clock=lambda: NOW).next,
         rules=rules,
         search=search,
+        keeping=keeping,
     )
 
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from waypost.core.errors import Invalid
+
 FieldKind = Literal["text", "checkbox", "key_value_map", "select"]
 """What the published SDKs know; a number is text with a pattern."""
 
@@ -100,6 +102,12 @@ def problems(
     return found
 
 
+def refuse_larger(wanted: Struct, most: int, what: str) -> None:
+    """Raises Invalid for a destination or channel that is larger than so many bytes of JSON."""
+    if len(msgspec.json.encode(wanted)) > most:
+        raise Invalid([f"{what} must be at most {most} bytes, all its parts together as JSON"])
+
+
 def secret_keys(fields: Iterable[Field]) -> frozenset[str]:
     return frozenset(field.key for field in fields if field.sensitive)
 
@@ -140,7 +148,8 @@ def _unmasked(field: Field, old: str, new: Any) -> Any:
     before, after = entries_of(old), entries_of(new)
     if field.type != "key_value_map" or not before or not after:
         return new
-    return _json({name: before[name] if _is_masked(before, name, text) else text for name, text in after.items()})
+    meant = {name: before[name] if _is_masked(before, name, text) else text for name, text in after.items()}
+    return old if meant == before else _json(meant)
 
 
 def unrepeated(fields: Iterable[Field], old: Mapping[str, str], new: Mapping[str, Any]) -> list[str]:

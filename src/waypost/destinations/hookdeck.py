@@ -103,6 +103,8 @@ once: let a deduplication rule of the connection look at `headers.x-waypost-even
         return []
 
     def target(self, destination: Destination) -> tuple[str, str | None]:
+        if "token" not in destination.credentials:  # of a deleted destination, secrets are gone
+            return "source", None
         source_id = source_of(destination.credentials["token"])
         return f"source {source_id}", f"https://dashboard.hookdeck.com/sources/{source_id}"
 

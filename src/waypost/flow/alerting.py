@@ -82,9 +82,11 @@ class Alerting:
         changed: Callable[[], None],
         now: Callable[[], Micros],
         permits: Permits | None = None,
+        largest: int = 262_144,
     ) -> None:
         self.permits = permits or Permits(types=types)
         self._store = store
+        self._largest = largest
         self.types = types
         self._tools = tools
         self._defaults = defaults
@@ -336,6 +338,8 @@ class Alerting:
         by_tenant = by.kind == "tenant"
         if by_tenant and (config, credentials) != (old.config, old.credentials) and self.permits.forbids(old.type):
             raise Forbidden(f"alert channels of type {old.type} are the operator's to make here")
+        if by_tenant:
+            fields.refuse_larger(changed, self._largest, "the alert channel")
         return structs.replace(changed, confirmed=answered_for(old, changed, by_tenant=by_tenant))
 
     # alerts

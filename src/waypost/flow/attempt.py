@@ -14,6 +14,7 @@ from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.registry import Registry
 from waypost.core.causes import causes_of, own_trouble
 from waypost.core.errors import DeliveryError, MissingExtra, SettingsError, Unavailable, WaypostError
+from waypost.core.keeping import Keeping
 from waypost.core.message import merged_metadata
 from waypost.core.model import Delivery, Destination, Micros, Outcome
 from waypost.core.retry import RetryPolicy
@@ -27,7 +28,10 @@ _log = structlog.get_logger("waypost")
 
 
 class Attempts(Struct, frozen=True, kw_only=True):
-    """Makes attempts. `timeout` bounds each of them, in seconds, whatever the destination type does."""
+    """Makes attempts. `timeout` bounds each of them, in seconds, whatever the destination type does.
+
+    `keeping` bounds what receivers say of them.
+    """
 
     registry: Registry
     tools: Tools
@@ -35,6 +39,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
     sequence: clock.Sequence
     timeout: float
     tracer: Tracer = NullTracer()
+    keeping: Keeping = Keeping()
 
     async def make(self, lane: Lane, delivery: Delivery) -> Result:
         """Send the delivery and decide what becomes of it. Never raises for anything that the destination does.
@@ -46,7 +51,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
 
     async def _make(self, lane: Lane, delivery: Delivery) -> Result:
         destination, seq = lane.destination, self.sequence.next()
-        outcome = await self._send(lane, delivery)
+        outcome = self.keeping.bounded(await self._send(lane, delivery))
         policy = self.policy_of(destination)
         ended = outcome.started_at + outcome.latency
         settlement = settle(delivery, outcome, policy, now=ended, jitter=clock.jitter())

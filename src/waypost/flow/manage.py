@@ -17,6 +17,7 @@ from waypost.core.model import SYSTEM, Actor, Destination, Disabling, Micros, Te
 from waypost.flow import textmaps
 from waypost.flow.clock import token
 from waypost.flow.draft import Draft, Rules, id_problem, read, sent
+from waypost.flow.overrides import HARD, OverrideBounds
 from waypost.flow.subscribing import taken
 from waypost.flow.textmaps import Limits
 from waypost.flow.values import Values, secrets_left_behind
@@ -46,6 +47,8 @@ class Manager:
         now: Callable[[], Micros],
         limits: Limits | None = None,
         filter_limits: filters.FilterLimits = filters.DEFAULT_LIMITS,
+        override_bounds: OverrideBounds = HARD,
+        largest: int = 262_144,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -56,6 +59,8 @@ class Manager:
         self._now = now
         self._limits = limits or Limits()
         self.filter_limits = filter_limits
+        self._override_bounds = override_bounds
+        self._largest = largest
 
     # tenants
 
@@ -134,19 +139,21 @@ class Manager:
         values = self._checked(kind, self._begun(None, by=by, now=now), draft, problems)
         created_at, disabled_at = sent(draft.created_at, now), sent(draft.disabled_at, None)
         destination_id = sent(draft.id, f"des_{token()}")
+        new = Destination(
+            no=0,
+            id=destination_id,
+            tenant_id=tenant_id,
+            type=kind.type,
+            disabled_at=disabled_at,
+            disabled=None if disabled_at is None else Disabling(reason="manual", by=str(by)),
+            created_at=created_at,
+            updated_at=sent(draft.updated_at, created_at),
+            **structs.asdict(wanted),
+            **values.parts(),
+        )
+        self._refuse_too_large(new, by)
         added = await self._store.add_destination(
-            Destination(
-                no=0,
-                id=destination_id,
-                tenant_id=tenant_id,
-                type=kind.type,
-                disabled_at=disabled_at,
-                disabled=None if disabled_at is None else Disabling(reason="manual", by=str(by)),
-                created_at=created_at,
-                updated_at=sent(draft.updated_at, created_at),
-                **structs.asdict(wanted),
-                **values.parts(),
-            ),
+            new,
             limit=self._max_destinations,
             entry=_entry(by, "destination.create", tenant_id, destination_id, {"type": kind.type}),
         )
@@ -219,11 +226,17 @@ class Manager:
         wanted = taken(old, draft, problems)
         values = self._checked(self._known(old.type), self._begun(old, by=by, now=now), draft, problems)
         disabled_at = old.disabled_at if isinstance(draft.disabled_at, UnsetType) else draft.disabled_at
-        return structs.replace(
+        new = structs.replace(
             _disabled(old, disabled_at, by),
             **structs.asdict(wanted),
             **values.parts(),
         )
+        self._refuse_too_large(new, by)
+        return new
+
+    def _refuse_too_large(self, wanted: Destination, by: Actor) -> None:
+        if _is_tenant(by):
+            fields.refuse_larger(wanted, self._largest, "the destination")
 
     # what the values have to be
 
@@ -257,7 +270,8 @@ class Manager:
     def _checked(self, kind: DestinationType, change: Change, draft: Draft, problems: list[str]) -> Values:
         """The merged values as the type wants them stored. Raises Invalid with these problems and those found here."""
         old = Values.of(change.old)
-        values = old.merged(kind, draft, self._limits, problems)
+        tenants = self._override_bounds if change.by_tenant else None
+        values = old.merged(kind, draft, self._limits, problems, tenants)
         if change.by_tenant:
             problems += secrets_left_behind(kind, old, values, draft.config, draft.credentials)
         if not problems:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import msgspec
+from msgspec import Struct
 
 from waypost.core import codes
 from waypost.core.model import DAY, SECOND
@@ -17,25 +18,11 @@ SHORTEST_WAIT_SECONDS = 0.1
 LARGEST_FACTOR = 100
 MOST_CODES = 50
 
-_WAIT = f"from {SHORTEST_WAIT_SECONDS} to {LONGEST_WAIT_SECONDS}"
-
 Rule = tuple[Callable[[Any], bool], str]
 
 
 def is_number(value: object, least: float, most: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_limit(value: object) -> bool:
-    return isinstance(value, int) and is_number(value, 0, MOST_RETRIES)
-
-
-def _is_wait(value: object) -> bool:
-    return is_number(value, SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
-
-
-def _is_schedule(value: object) -> bool:
-    return isinstance(value, list | tuple) and 0 < len(value) <= MOST_RETRIES and all(map(_is_wait, value))
 
 
 def are_codes(value: object) -> bool:
@@ -47,28 +34,68 @@ def are_codes(value: object) -> bool:
 
 
 _CODES: Rule = (are_codes, f"a list of at most {MOST_CODES} {codes.MEANING}")
-_RULES: Mapping[str, Rule] = {
-    "limit": (_is_limit, f"a whole number from 0 to {MOST_RETRIES}"),
-    "base_seconds": (_is_wait, f"a number {_WAIT}"),
-    "factor": (lambda value: is_number(value, 1, LARGEST_FACTOR), f"a number from 1 to {LARGEST_FACTOR}"),
-    "max_wait_seconds": (_is_wait, f"a number {_WAIT}"),
-    "jitter": (lambda value: is_number(value, 0, 1), "a number from 0 to 1"),
-    "schedule": (_is_schedule, f"a list of 1 to {MOST_RETRIES} numbers {_WAIT}"),
-    "retry_on": (lambda value: value in get_args(RetryOn), f"one of: {', '.join(get_args(RetryOn))}"),
-    "retry_codes": _CODES,
-    "no_retry_codes": _CODES,
-}
 
 
-def overrides(values: Mapping[str, Any], *, problems: list[str]) -> RetryOverrides | None:
-    """The policy in a JSON object; None for an empty or a wrong one, whose faults go to `problems`."""
-    found = [sentence for name, value in values.items() if (sentence := _problem(name, value))]
+class OverrideBounds(Struct, frozen=True, kw_only=True):
+    """How far a retry policy may go: retries, and seconds to wait. As they stand here they hold for everybody."""
+
+    retries: int = MOST_RETRIES
+    shortest_wait: float = SHORTEST_WAIT_SECONDS
+    longest_wait: float = LONGEST_WAIT_SECONDS
+
+    def rules(self) -> Mapping[str, Rule]:
+        """What each field has to be, and the words for it."""
+        waits = f"from {self.shortest_wait:g} to {self.longest_wait:.12g}"
+        return {
+            "limit": (self._is_limit, f"a whole number from 0 to {self.retries}"),
+            "base_seconds": (self._is_wait, f"a number {waits}"),
+            "factor": (lambda value: is_number(value, 1, LARGEST_FACTOR), f"a number from 1 to {LARGEST_FACTOR}"),
+            "max_wait_seconds": (self._is_wait, f"a number {waits}"),
+            "jitter": (lambda value: is_number(value, 0, 1), "a number from 0 to 1"),
+            "schedule": (self._is_schedule, f"a list of 1 to {self.retries} numbers {waits}"),
+            "retry_on": (lambda value: value in get_args(RetryOn), f"one of: {', '.join(get_args(RetryOn))}"),
+            "retry_codes": _CODES,
+            "no_retry_codes": _CODES,
+        }
+
+    def _is_limit(self, value: object) -> bool:
+        return isinstance(value, int) and is_number(value, 0, self.retries)
+
+    def _is_wait(self, value: object) -> bool:
+        return is_number(value, self.shortest_wait, self.longest_wait)
+
+    def _is_schedule(self, value: object) -> bool:
+        return isinstance(value, list | tuple) and 0 < len(value) <= self.retries and all(map(self._is_wait, value))
+
+
+HARD = OverrideBounds()
+
+
+def overrides(
+    values: Mapping[str, Any],
+    *,
+    problems: list[str],
+    standing: Mapping[str, Any] | None = None,
+    tenants: OverrideBounds | None = None,
+) -> RetryOverrides | None:
+    """The policy in a JSON object; None for an empty or a wrong one, whose faults go to `problems`.
+
+    For a tenant `tenants` are the bounds of whatever differs from what is `standing`.
+    """
+    found = _problems(values, HARD)
+    if not found and tenants is not None:
+        changed = {name: value for name, value in values.items() if value != (standing or {}).get(name)}
+        found = [f"{sentence}, unless an API key sets it" for sentence in _problems(changed, tenants)]
     problems += found
     return None if found or not values else msgspec.convert(values, RetryOverrides)
 
 
-def _problem(name: str, value: object) -> str | None:
-    rule = _RULES.get(name)
+def _problems(values: Mapping[str, Any], bounds: OverrideBounds) -> list[str]:
+    return [sentence for name, value in values.items() if (sentence := _problem(name, value, bounds))]
+
+
+def _problem(name: str, value: object, bounds: OverrideBounds) -> str | None:
+    rule = bounds.rules().get(name)
     if rule is None:
         return f"retry_policy.{name} is not a field of a retry policy"
     is_right, wanted = rule

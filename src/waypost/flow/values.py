@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct, UnsetType, structs
+from msgspec import Struct, UnsetType, json
 
 from waypost.connect import fields
 from waypost.connect.connector import ConnectorType, DestinationType
@@ -14,7 +14,7 @@ from waypost.core.model import Destination
 from waypost.core.retry import RetryOverrides
 from waypost.flow import textmaps
 from waypost.flow.draft import Draft
-from waypost.flow.overrides import overrides
+from waypost.flow.overrides import OverrideBounds, overrides
 from waypost.flow.textmaps import Changes, Limits
 
 
@@ -38,8 +38,18 @@ class Values(Struct, frozen=True, kw_only=True):
         """The fields by name, to be laid over a destination."""
         return {name: getattr(self, name) for name in self.__struct_fields__}
 
-    def merged(self, kind: DestinationType, draft: Draft, limits: Limits, problems: list[str]) -> Values:
-        """These values with the draft's changes; what is wrong with the changes goes to `problems`."""
+    def merged(
+        self,
+        kind: DestinationType,
+        draft: Draft,
+        limits: Limits,
+        problems: list[str],
+        tenants: OverrideBounds | None = None,
+    ) -> Values:
+        """These values with the draft's changes; what is wrong with the changes goes to `problems`.
+
+        `tenants` are the bounds of a tenant's retry policy, None for the operator's.
+        """
         return Values(
             config=merged_fields(kind.config_fields, self.config, draft.config, "config", problems),
             credentials=merged_fields(
@@ -55,7 +65,7 @@ class Values(Struct, frozen=True, kw_only=True):
             metadata=textmaps.metadata(
                 self.metadata, draft.metadata, where="metadata", limits=limits, problems=problems
             ),
-            retry_policy=_retry_policy(self.retry_policy, draft.retry_policy, problems),
+            retry_policy=_retry_policy(self.retry_policy, draft.retry_policy, problems, tenants),
         )
 
 
@@ -113,8 +123,10 @@ def _changes_of_read_only(
     ]
 
 
-def _retry_policy(old: RetryOverrides | None, changes: Changes, problems: list[str]) -> RetryOverrides | None:
+def _retry_policy(
+    old: RetryOverrides | None, changes: Changes, problems: list[str], tenants: OverrideBounds | None
+) -> RetryOverrides | None:
     if isinstance(changes, UnsetType):
         return old
-    standing = {} if old is None else {name: value for name, value in structs.asdict(old).items() if value is not None}
-    return overrides(textmaps.merged(standing, changes), problems=problems)
+    standing: dict[str, Any] = {} if old is None else json.decode(json.encode(old))
+    return overrides(textmaps.merged(standing, changes), problems=problems, standing=standing, tenants=tenants)

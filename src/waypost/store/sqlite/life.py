@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any
 
 from waypost.core import ids
-from waypost.core.model import Delivery, Micros
+from waypost.core.keeping import Exchange, Keeping, outline
+from waypost.core.model import Delivery, DeliveryState, Micros
 from waypost.store.base import Accepted, Claim, Publication, Recorded, Result
 from waypost.store.sqlite import retries, rows
 from waypost.store.sqlite.bulk import in_bulk
@@ -16,22 +17,29 @@ from waypost.store.sqlite.meter import Meter
 from waypost.store.sqlite.watch import Watch
 
 _INSERT_EVENTS = "INSERT INTO events VALUES {rows} ON CONFLICT (id, tenant_id) DO NOTHING"
-_INSERT_DELIVERIES = "INSERT INTO deliveries VALUES {rows}"
+_INSERT_DELIVERIES = (
+    "INSERT INTO deliveries (event_seq, destination_no, state, attempt, retries, manual, due, leased) VALUES {rows}"
+)
 _INSERT_ATTEMPTS = "INSERT INTO attempts VALUES {rows}"
 # A cancelled delivery stays cancelled; one that a person asked to retry while its attempt ran is due again at once.
 _SETTLE = """
     UPDATE deliveries AS d SET
         attempt = v.attempt,
         retries = v.retries,
+        kept = d.kept + v.size,
         leased = 0,
         state = CASE WHEN d.state = 3 THEN 3 WHEN d.manual > v.was_manual THEN 0 ELSE v.state END,
         due = CASE WHEN d.state = 3 THEN NULL WHEN d.manual > v.was_manual THEN v.now ELSE v.due END,
         manual = d.manual > v.was_manual
     FROM (
-        WITH given (event_seq, destination_no, expected, was_manual, state, attempt, retries, due, now)
+        WITH given (event_seq, destination_no, expected, was_manual, state, attempt, retries, due, now, size)
         AS (VALUES {rows}) SELECT * FROM given
     ) AS v
     WHERE d.event_seq = v.event_seq AND d.destination_no = v.destination_no AND d.attempt = v.expected
+"""
+_KEPT = """
+    SELECT x.event_seq, x.destination_no, x.kept FROM json_each(?) k
+    CROSS JOIN deliveries x ON x.event_seq = k.value ->> 0 AND x.destination_no = k.value ->> 1
 """
 
 
@@ -66,22 +74,43 @@ def _first_publishes(db: sqlite3.Connection, publications: Iterable[Publication]
     return known
 
 
-def record(db: sqlite3.Connection, results: Sequence[Result], watch: Watch, meter: Meter) -> Sequence[Recorded | None]:
+def record(
+    db: sqlite3.Connection, results: Sequence[Result], watch: Watch, meter: Meter, keeping: Keeping
+) -> Sequence[Recorded | None]:
     """Raises Fenced when one of several results came too late: then each has to be recorded by itself."""
-    moved = in_bulk(db, _SETTLE, [_settle_values(result) for result in results])
+    exchanges = _exchanges(db, results, keeping)
+    moved = in_bulk(db, _SETTLE, list(map(_settle_values, results, exchanges)))
     if moved < len(results):
         if len(results) > 1:
             raise Fenced
         return [None]
     recorded = watch.observe(db, results)
-    in_bulk(db, _INSERT_ATTEMPTS, [rows.attempt_values(result) for result in results])
+    in_bulk(db, _INSERT_ATTEMPTS, list(map(rows.attempt_values, results, exchanges)))
     if asked_for := [result.seq for result in results if result.delivery.manual]:
         retries.made(db, asked_for)
     meter.recorded(db, results)
     return recorded
 
 
-def _settle_values(result: Result) -> tuple[Any, ...]:
+def _exchanges(db: sqlite3.Connection, results: Sequence[Result], keeping: Keeping) -> list[Exchange]:
+    """What is kept of each attempt: of a first one up to the bounds of one, of others what their delivery still may."""
+    again = [_key(result) for result in results if result.delivery.attempt > 1]
+    kept = {row[:2]: row[2] for row in db.execute(_KEPT, (rows.json_text(again),))} if again else {}
+    found = []
+    for result in results:
+        outcome, exchange = result.outcome, keeping.exchange_of(result.outcome)
+        if result.delivery.attempt > 1:
+            room = keeping.room(kept.get(_key(result), 0), last=result.settlement.state is not DeliveryState.PENDING)
+            exchange = exchange if exchange.size <= room else outline(outcome)
+        found.append(exchange)
+    return found
+
+
+def _key(result: Result) -> tuple[int, int]:
+    return result.delivery.event.seq, result.delivery.destination_no
+
+
+def _settle_values(result: Result, exchange: Exchange) -> tuple[Any, ...]:
     delivery, then = result.delivery, result.settlement
     ended = result.outcome.started_at + result.outcome.latency
     return (
@@ -94,6 +123,7 @@ def _settle_values(result: Result) -> tuple[Any, ...]:
         then.retries,
         then.due,
         ended,
+        exchange.size if delivery.attempt > 1 else 0,
     )
 
 

@@ -9,6 +9,7 @@ from waypost.core.errors import BadRequest, NotFound
 from waypost.core.model import Destination, Micros, TenantSummary
 from waypost.store.base import ApiKey
 from waypost.store.sqlite import rows, skips
+from waypost.store.vault import Vault
 
 SUBSCRIPTIONS = (
     "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.id AND d.deleted_at IS NULL)"
@@ -33,10 +34,10 @@ def tenant(db: sqlite3.Connection, tenant_id: str) -> TenantSummary | None:
     return None if found is None else rows.tenant_summary(found)
 
 
-def delete_tenant(db: sqlite3.Connection, tenant_id: str, now: Micros) -> bool:
+def delete_tenant(db: sqlite3.Connection, vault: Vault, tenant_id: str, now: Micros) -> bool:
     if not db.execute("DELETE FROM tenants WHERE id = ?", (tenant_id,)).rowcount:
         return False
-    delete_destinations(db, "tenant_id = ?", tenant_id, now)
+    delete_destinations(db, vault, "tenant_id = ?", tenant_id, now)
     db.execute("DELETE FROM news WHERE channel_no IN (SELECT no FROM alert_channels WHERE owner = ?)", (tenant_id,))
     db.execute("DELETE FROM alert_channels WHERE owner = ?", (tenant_id,))
     db.execute("DELETE FROM alert_rules WHERE tenant_id = ?", (tenant_id,))
@@ -70,10 +71,22 @@ def is_disabled(db: sqlite3.Connection, no: int) -> bool:
     return found is not None and found[0] is not None
 
 
-def delete_destinations(db: sqlite3.Connection, condition: str, parameter: int | str, now: Micros) -> bool:
-    """Whether there was one. What waits for them is still to be cancelled."""
-    sql = f"UPDATE destinations SET deleted_at = ? WHERE {condition} AND deleted_at IS NULL RETURNING no"
-    deleted = db.execute(sql, (now, parameter)).fetchall()
+def delete_destinations(
+    db: sqlite3.Connection, vault: Vault, condition: str, parameter: int | str, now: Micros
+) -> bool:
+    """Whether there was one. What waits for them is still to be cancelled.
+
+    Their rows stay, for the attempts that were made to them, but neither secrets nor what only deliveries need.
+    """
+    sql = f"""UPDATE destinations SET deleted_at = ?, filter = NULL, subscriptions = NULL, delivery_metadata = NULL,
+                  metadata = NULL, retry_policy = NULL
+              WHERE {condition} AND deleted_at IS NULL RETURNING no, tenant_id, id"""
+    found = db.execute(sql, (now, parameter)).fetchall()
+    db.executemany(
+        "UPDATE destinations SET credentials = ? WHERE no = ?",
+        [(vault.seal(b"{}", rows.credentials_context(tenant_id, id_)), no) for no, tenant_id, id_ in found],
+    )
+    deleted = [(no,) for no, *_ in found]
     db.executemany("DELETE FROM alert_rules WHERE destination_no = ?", deleted)
     db.executemany("DELETE FROM destination_health WHERE destination_no = ?", deleted)
     skips.forget(db, deleted)

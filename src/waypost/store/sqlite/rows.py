@@ -12,6 +12,7 @@ from msgspec import convert
 from waypost.core import ids
 from waypost.core.alerts import Channel, Kind, Rule, Thresholds
 from waypost.core.filters.values import plain
+from waypost.core.keeping import Exchange
 from waypost.core.model import (
     Attempt,
     DeliveryState,
@@ -247,8 +248,8 @@ def attempt(row: Row) -> Attempt:
     )
 
 
-def attempt_values(result: Result) -> tuple[Any, ...]:
-    """The row of `attempts`, in the table's order."""
+def attempt_values(result: Result, exchange: Exchange) -> tuple[Any, ...]:
+    """The row of `attempts`, in the table's order, with what is kept of the exchange."""
     delivery, outcome = result.delivery, result.outcome
     return (
         result.seq,
@@ -262,8 +263,8 @@ def attempt_values(result: Result) -> tuple[Any, ...]:
         outcome.code,
         outcome.latency,
         outcome.detail,
-        json_text(outcome.request),
-        json_text(outcome.response),
+        None if exchange.request is None else exchange.request.decode(),
+        None if exchange.response is None else exchange.response.decode(),
         json_text(outcome.causes or None),
     )
 

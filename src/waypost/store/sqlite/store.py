@@ -17,6 +17,7 @@ from msgspec import structs
 
 from waypost.core.alerts import TOPIC_DELETED, TOPIC_UPDATED, Rule
 from waypost.core.errors import SettingsError
+from waypost.core.keeping import Keeping
 from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary, Topic
 from waypost.core.replaying import Limits
 from waypost.store.alerting import Entry
@@ -62,7 +63,7 @@ class SqliteStore:
     """Implements `waypost.store.base.Store`. All methods belong to the event loop that called `open`.
 
     `next_seq` numbers what the store itself writes; the writing thread alone calls it. `rules` are the alert rules that
-    hold where none is stored.
+    hold where none is stored. `keeping` bounds what attempts leave on record.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class SqliteStore:
         largest_group: int = 512,
         observer: CommitObserver | None = None,
         search: bool = True,
+        keeping: Keeping | None = None,
     ) -> None:
         self._vault = vault
         self._clock = clock
@@ -93,6 +95,7 @@ class SqliteStore:
         self._deliveries = SqliteDeliveries(self._db, self._watch)
         self._search = SqliteSearch(self._db, enabled=search)
         self._meter = Meter()
+        self._keeping = keeping or Keeping()
         self._rollups = SqliteRollups(self._db)
         self._replays = SqliteReplays(self._db, self._watch)
         self._retention = SqliteRetention(self._db, self._watch)
@@ -144,7 +147,7 @@ class SqliteStore:
             raise
         handlers: dict[str, Handler] = {
             "accept": self._accept,
-            "record": lambda db, results: life.record(db, results, self._watch, self._meter),
+            "record": lambda db, results: life.record(db, results, self._watch, self._meter, self._keeping),
         }
         self._db.start(handlers, undone=self._forget, equip=self._search.equip)
         await self._cancel_for_deleted()  # a crash may have come between
@@ -252,7 +255,7 @@ class SqliteStore:
     async def delete_tenant(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
         def delete(db: sqlite3.Connection) -> bool:
             self._watch.deleting(db, "tenant_id = ?", tenant_id, now=now)
-            return manage.delete_tenant(db, tenant_id, now)
+            return manage.delete_tenant(db, self._vault, tenant_id, now)
 
         deleted = await self._write(delete, entry)
         await self._cancel_for_deleted(tenant_id)
@@ -299,7 +302,7 @@ class SqliteStore:
 
         def delete(db: sqlite3.Connection) -> bool:
             self._watch.deleting(db, "no = ?", found.no, now=now)
-            return manage.delete_destinations(db, "no = ?", found.no, now)
+            return manage.delete_destinations(db, self._vault, "no = ?", found.no, now)
 
         deleted = await self._subscribe(tenant_id, delete, entry)
         await self._cancel_for_deleted(tenant_id)
