@@ -215,6 +215,8 @@ def bounds_of(settings: Settings) -> Bounds:
         patience=Patience(quick=settings.delivery_patience, long=settings.delivery_long_answer),
         queue=settings.delivery_queue,
         queue_per_destination=settings.delivery_queue_per_destination,
+        memory=settings.delivery_memory_bytes,
+        largest_event=settings.publish_max_bytes,
         lease=settings.delivery_lease,
         sweep_interval=settings.sweep_interval,
         shutdown=settings.shutdown_timeout,

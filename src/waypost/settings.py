@@ -148,6 +148,9 @@ class Settings(BaseSettings):
     )
     delivery_queue: Count = Field(20_000, description="Most deliveries held in memory; more wait in the store.")
     delivery_queue_per_destination: Count = Field(2_000, description="The same for one destination.")
+    delivery_memory_bytes: Count = Field(
+        67_108_864, description="Most bytes of events held in memory for delivery; more wait in the store."
+    )
     delivery_timeout: Seconds = Field(60.0, description="Longest attempt to any destination, whatever its type.")
     delivery_lease: Seconds = Field(
         180.0, description="How long a worker owns a delivery; at least twice the longest attempt."

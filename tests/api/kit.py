@@ -181,10 +181,10 @@ class World:
 
     # a deliverer that delivers nothing
 
-    def admit(self, matched: Sequence[Destination]) -> Micros | None:
+    def admit(self, event: Event, matched: Sequence[Destination]) -> Micros | None:
         return None
 
-    def decline(self, matched: Sequence[Destination]) -> None:
+    def decline(self, event: Event, matched: Sequence[Destination]) -> None:
         raise AssertionError("nothing was admitted")
 
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:

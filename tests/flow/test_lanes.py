@@ -132,9 +132,9 @@ def test_a_full_process_leaves_every_lane_a_little_room() -> None:
     enqueue(queue, to(1), 10)
     other = queue.of(to(2))
     assert [queue.room(queue.of(to(1))), queue.room(other)] == [0, 4]
-    queue.reserve([other])
+    queue.reserve([other], 1)
     assert queue.room(other) == 3
-    queue.decline(other)
+    queue.decline(other, 1)
     assert (queue.room(other), queue.held) == (4, 10)
 
 
@@ -432,7 +432,7 @@ def test_whatever_hangs_everything_is_served_and_no_count_is_lost(
         place = running.pop(dice.randrange(len(running)))
         seconds, answered = manners[place.lane.destination.no]
         end(queue, place, seconds, answered=answered)
-    assert (served, queue.held, queue.in_flight) == (total, 0, 0)
+    assert (served, queue.held, queue.in_flight, queue.budget.held) == (total, 0, 0, 0)
 
 
 def enqueue_and_count(queue: Lanes, number: int, count: int) -> int:

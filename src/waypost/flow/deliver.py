@@ -17,6 +17,7 @@ from waypost.core.errors import Unavailable
 from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.attempt import Attempts
+from waypost.flow.budget import size_of
 from waypost.flow.lanes import Lane, Lanes, Place
 from waypost.flow.live import Live
 from waypost.flow.places import Patience, Shares, sockets_within_limits
@@ -38,6 +39,7 @@ _PUT_OFF_LONGEST = 30.0
 _WORTH_GIVING_BACK = 5.0
 """Seconds that something may wait in memory because its lane is held."""
 _TICK = 0.001
+_MOST_TRIALS = 16
 _REPLAYED_SHARE = 4
 """One of so many attempts in flight to a destination may be a replay."""
 
@@ -57,6 +59,8 @@ class Bounds(Struct, frozen=True, kw_only=True):
     patience: Patience = Patience()
     queue: int = 20_000
     queue_per_destination: int = 2_000
+    memory: int = 1 << 26
+    largest_event: int = 1 << 20
     lease: float = 120.0
     sweep_interval: float = 5.0
     lane_idle: float = 300.0
@@ -112,6 +116,8 @@ class Dispatcher:
             per_tenant=bounds.concurrency_per_tenant,
             queue=bounds.queue,
             queue_per_destination=bounds.queue_per_destination,
+            memory=bounds.memory,
+            largest=bounds.largest_event,
             sockets=sockets_within_limits(bounds.sockets, bounds.concurrency),
             first=bounds.first_width,
             shares=bounds.shares,
@@ -123,7 +129,9 @@ class Dispatcher:
         self._accepting = False
         self._looking: asyncio.TimerHandle | None = None
         self._waiting = Sparing(store.count_waiting, share=_COUNTING_SHARE)
-        self._trials = Trials(store, attempts, self._tell, lease=self._lease, at_once=self._lanes.places.most_hanging)
+        self._trials = Trials(
+            store, attempts, self._tell, lease=self._lease, at_once=min(self._lanes.places.most_hanging, _MOST_TRIALS)
+        )
         self._watched: dict[int, list[Unavailable]] = {}
         self._seldom = Seldom()
 
@@ -158,22 +166,24 @@ class Dispatcher:
 
     # what publishing and management tell
 
-    def admit(self, matched: Sequence[Destination]) -> Micros | None:
-        lanes = [self._lanes.of(destination) for destination in matched]
-        if not self._accepting or any(lane.more_in_store or not self._lanes.room(lane) for lane in lanes):
+    def admit(self, event: Event, matched: Sequence[Destination]) -> Micros | None:
+        lanes, size = [self._lanes.of(destination) for destination in matched], size_of(event)
+        if not self._accepting or not self._lanes.takes(lanes, size):
             return None
-        self._lanes.reserve(lanes)
+        self._lanes.reserve(lanes, size)
         return clock.now() + self._lease
 
-    def decline(self, matched: Sequence[Destination]) -> None:
+    def decline(self, event: Event, matched: Sequence[Destination]) -> None:
+        size = size_of(event)
         for destination in matched:
-            self._lanes.decline(self._lanes.of(destination))
+            self._lanes.decline(self._lanes.of(destination), size)
 
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
+        size = size_of(event)
         for destination in matched:
             lane = self._lanes.of(destination)
             lane.stale += stale
-            self._lanes.decline(lane)
+            self._lanes.decline(lane, size)
             first = Delivery(
                 event=event, destination_no=destination.no, attempt=1, retries=0, manual=False, lease_until=lease_until
             )
@@ -277,25 +287,37 @@ class Dispatcher:
             self.ring(destination_no, clock.now() + _CLAIM_AGAIN_AFTER)
             return
         room = self._lanes.room(lane)  # none while it is held: it is rung when that is over
-        lane.more_in_store = room == 0
-        if not room:
+        most = self._lanes.allowance(lane) if room else 0
+        lane.more_in_store = most == 0
+        if not most:
             return
         lane.claiming = True
+        self._lanes.budget.hold(lane.account, most)
         try:
             now = clock.now()
-            claim = await self._store.claim(destination_no, now=now, lease_until=now + self._lease, limit=room)
+            claim = await self._store.claim(
+                destination_no, now=now, lease_until=now + self._lease, limit=room, most_bytes=most
+            )
         except Unavailable:
             self.ring(destination_no, clock.now() + SECOND)
             return
         finally:
             lane.claiming = False
+            self._lanes.budget.free(lane.account, most)
         for delivery in claim.deliveries:
             self._lanes.add(lane, delivery)
         self._put_away(lane)
         if claim.next_due is not None:
             lane.more_in_store = claim.next_due <= now
             self.ring(destination_no, claim.next_due)
+        self._feed()
         self._pump()
+
+    def _feed(self) -> None:
+        """Bytes are free: for a lane that has waited for some."""
+        destination_no = self._lanes.fed()
+        if destination_no is not None:
+            self.ring(destination_no, clock.now())
 
     async def _lane(self, destination_no: int) -> Lane | None:
         """The destination's lane; for one that was deleted while an event was accepted for it, cancel what waits."""
@@ -367,6 +389,7 @@ class Dispatcher:
             finally:
                 self._lanes.done(place)
                 self._refill(lane)
+                self._feed()
             following = self._lanes.next() if self._accepting else None
             self._pump()
             if following is None:
@@ -458,24 +481,31 @@ class Dispatcher:
     # afterwards
 
     def _record(self, lane: Lane, result: Result) -> None:
+        self._lanes.budget.hold(lane.account, size_of(result.delivery.event))  # until it is on record
         self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
 
     def _recorded(self, lane: Lane, result: Result, done: asyncio.Future[Recorded | None]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._spawn(self._record_again(lane, result))
-        elif not done.cancelled() and (recorded := done.result()) is not None:
+            return
+        self._lanes.budget.free(lane.account, size_of(result.delivery.event))
+        if not done.cancelled() and (recorded := done.result()) is not None:
             self._tell(lane, result, recorded)
 
     async def _record_again(self, lane: Lane, result: Result) -> None:
         """Keep a result that the store could not take until it can, or until the lease is another's."""
-        while clock.now() < result.delivery.lease_until:
-            await asyncio.sleep(_RECORD_AGAIN_AFTER)
-            with contextlib.suppress(Unavailable):
-                recorded = await self._store.record(result)
-                if recorded is not None:
-                    self._tell(lane, result, recorded)
-                return
+        try:
+            while clock.now() < result.delivery.lease_until:
+                await asyncio.sleep(_RECORD_AGAIN_AFTER)
+                with contextlib.suppress(Unavailable):
+                    recorded = await self._store.record(result)
+                    if recorded is not None:
+                        self._tell(lane, result, recorded)
+                    return
+        finally:
+            self._lanes.budget.free(lane.account, size_of(result.delivery.event))
+            self._feed()
 
     def _tell(self, lane: Lane, result: Result, recorded: Recorded) -> None:
         outcome, settlement, event = result.outcome, result.settlement, result.delivery.event

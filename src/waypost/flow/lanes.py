@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from waypost.connect.connector import Connection
 from waypost.core.model import Delivery, Destination
+from waypost.flow.budget import Account, Budget, Owner, size_of
 from waypost.flow.places import HANGING, LITTLE, NEW, PACES, QUICK, SLOW, Pace, Patience, Places, Shares
 
 _HELD_PER_WIDTH = 32
@@ -62,6 +63,7 @@ class Lane:
     ) -> None:
         self.destination = destination
         self.tenant = tenant or _Tenant()
+        self.account = Account(self.tenant.owner)
         self.warm: Warm | None = None
         self.queue: deque[Delivery] = deque()
         self.asked: set[int] = set()
@@ -146,10 +148,11 @@ class Lane:
 class Place:
     """An attempt in flight. `since` is when it started, by the monotonic clock, in seconds."""
 
-    __slots__ = ("ended", "kept", "lane", "pace", "since", "waits")
+    __slots__ = ("ended", "kept", "lane", "pace", "since", "size", "waits")
 
-    def __init__(self, lane: Lane, pace: Pace, since: float, *, kept: bool) -> None:
+    def __init__(self, lane: Lane, pace: Pace, since: float, size: int, *, kept: bool) -> None:
         self.lane = lane
+        self.size = size
         self.pace = pace
         self.kept = kept
         self.since = since
@@ -163,11 +166,12 @@ class _Tenant:
     `in_line` says by pace whether the tenant stands there, `passed_over` whether it has something to do and does not.
     """
 
-    __slots__ = ("in_line", "lanes", "lines", "passed_over", "taken", "waiting")
+    __slots__ = ("in_line", "lanes", "lines", "owner", "passed_over", "taken", "waiting")
 
     def __init__(self) -> None:
         self.lanes: dict[int, Lane] = {}
         self.lines: tuple[deque[Lane], ...] = tuple([deque() for _ in PACES])
+        self.owner = Owner()
         self.in_line = [False] * len(PACES)
         self.passed_over = False
         self.taken = 0
@@ -195,6 +199,8 @@ class Lanes:
         per_tenant: int,
         queue: int,
         queue_per_destination: int,
+        memory: int = 1 << 26,
+        largest: int = 1 << 20,
         sockets: int = 0,
         first: int | None = None,
         shares: Shares | None = None,
@@ -202,6 +208,8 @@ class Lanes:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.places = Places(in_flight, sockets, shares or Shares())
+        self.budget = Budget(memory, largest)
+        self._starved: tuple[dict[int, None], ...] = tuple([{} for _ in PACES])
         self._patience = patience or Patience()
         self._most_held = queue
         self._most_held_per_destination = queue_per_destination
@@ -263,33 +271,67 @@ class Lanes:
         own = lane.capacity - lane.held
         return max(min(own, self._most_held - self.held), min(own, LEAST_HELD - lane.held), 0)
 
-    def reserve(self, lanes: Iterable[Lane]) -> None:
-        """Keep a place in each lane for a delivery that is being accepted; `add` or `decline` gives it up."""
+    def takes(self, lanes: Sequence[Lane], size: int) -> bool:
+        """Whether each lane may take a delivery of so many bytes."""
+        if not self.budget.allows(size, len(lanes)):
+            return False
+        return all(
+            not lane.more_in_store and self.room(lane) and self.budget.left(lane.account) >= size for lane in lanes
+        )
+
+    def reserve(self, lanes: Iterable[Lane], size: int) -> None:
+        """Keep room in each lane for a delivery that is being accepted; `decline` gives it up."""
         for lane in lanes:
             lane.reserved += 1
             self.held += 1
+            self.budget.hold(lane.account, size)
 
-    def decline(self, lane: Lane) -> None:
-        """Give a reserved place up unused."""
+    def decline(self, lane: Lane, size: int) -> None:
+        """Give reserved room up."""
         lane.reserved -= 1
         self.held -= 1
+        self.budget.free(lane.account, size)
 
     def add(self, lane: Lane, delivery: Delivery) -> None:
         lane.queue.append(delivery)
         self.held += 1
+        self.budget.hold(lane.account, size_of(delivery.event))
         self._line_up(lane)
+
+    def allowance(self, lane: Lane) -> int:
+        """How many bytes to claim for a lane; with 0 it waits until `fed` names it."""
+        left = self.budget.left(lane.account)
+        if left >= self.budget.largest:
+            return min(left, 2 * self.budget.largest)
+        self._starved[lane.pace][lane.destination.no] = None
+        return 0
+
+    def fed(self) -> int | None:
+        """A destination whose lane has waited for bytes and can have some now."""
+        for starved in self._starved:
+            if starved:
+                no = next(iter(starved))
+                del starved[no]
+                lane = self._lanes.get(no)
+                if lane is not None and self.budget.left(lane.account) >= self.budget.largest:
+                    return no
+                if lane is not None:
+                    starved[no] = None
+        return None
 
     def drain(self, lane: Lane, *, down_to: int = 0) -> list[Delivery]:
         """Take out what is not in flight, the newest first, until that many are left waiting."""
         drained = [lane.queue.pop() for _ in range(len(lane.queue) - down_to)]
         self.held -= len(drained)
+        self.budget.free(lane.account, sum(size_of(delivery.event) for delivery in drained))
         return drained
 
     def discard(self, lane: Lane, event_seqs: Container[int]) -> None:
         """Drop what waits of these events."""
-        kept = deque(delivery for delivery in lane.queue if delivery.event.seq not in event_seqs)
-        self.held -= len(lane.queue) - len(kept)
-        lane.queue = kept
+        dropped = [delivery for delivery in lane.queue if delivery.event.seq in event_seqs]
+        lane.queue = deque(delivery for delivery in lane.queue if delivery.event.seq not in event_seqs)
+        self.held -= len(dropped)
+        self.budget.free(lane.account, sum(size_of(delivery.event) for delivery in dropped))
 
     # starting and ending
 
@@ -343,11 +385,11 @@ class Lanes:
     def _start(self, lane: Lane, *, kept: bool) -> tuple[Place, Delivery]:
         pace, tenant = lane.pace, lane.tenant
         self.places.take(pace, kept=kept)
-        place = Place(lane, pace, self._now(), kept=kept)
+        delivery = lane.queue.popleft()
+        place = Place(lane, pace, self._now(), size_of(delivery.event), kept=kept)
         lane.in_flight += 1
         tenant.taken += 1
         self._started.append(place)
-        delivery = lane.queue.popleft()
         if lane.queue:
             self._line_up(lane)
         if tenant.lines[pace]:
@@ -358,6 +400,7 @@ class Lanes:
         """An attempt took so long; whether the receiver said anything. `done` follows."""
         pace = self._patience.pace(seconds, answered=answered)
         lane.heard(pace, answered=answered, calm=pace == QUICK or self.places.calm)
+        self.budget.judge(lane.account, pace)
 
     def done(self, place: Place) -> None:
         """A started delivery has ended."""
@@ -366,6 +409,7 @@ class Lanes:
         place.ended = True
         lane.in_flight -= 1
         self.held -= 1
+        self.budget.free(lane.account, place.size)
         if place.waits:
             tenant.waiting -= 1
             self.places.waiting -= 1
@@ -411,6 +455,7 @@ class Lanes:
         lane = place.lane
         if lane.pace in {NEW, QUICK}:
             lane.pace = SLOW
+            self.budget.judge(lane.account, SLOW)
             self._line_up(lane)
         if not self._move(place):
             self._overdue.append(place)

@@ -147,7 +147,7 @@ class Prober:
 
     async def _publish(self, event: Event, destination: Destination) -> None:
         """Accept the event with its destination for the routing, and hand it over as publishing does."""
-        lease_until = self._deliverer.admit([destination])
+        lease_until = self._deliverer.admit(event, [destination])
         publication = Publication(
             event=event, matched=(destination,), skipped=(), accepted_at=event.time, lease_until=lease_until
         )
@@ -155,7 +155,7 @@ class Prober:
             await self._store.accept(publication)
         except BaseException:
             if lease_until is not None:
-                self._deliverer.decline([destination])
+                self._deliverer.decline(event, [destination])
             raise
         if lease_until is None:
             self._deliverer.ring(destination.no, event.time)

@@ -23,15 +23,15 @@ from waypost.store.base import Accepted, Publication, Store
 class Deliverer(Protocol):
     """Who delivers what was accepted."""
 
-    def admit(self, matched: Sequence[Destination]) -> Micros | None:
+    def admit(self, event: Event, matched: Sequence[Destination]) -> Micros | None:
         """A lease for deliveries to these destinations, or None when they must wait in the store.
 
-        A lease keeps places for them, which `take` fills or `decline` gives up.
+        A lease keeps room for them, which `take` fills or `decline` gives up.
         """
         ...
 
-    def decline(self, matched: Sequence[Destination]) -> None:
-        """Give up the places that came with a lease: nothing was accepted under it."""
+    def decline(self, event: Event, matched: Sequence[Destination]) -> None:
+        """Give up the room that came with a lease: nothing was accepted under it."""
         ...
 
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
@@ -118,12 +118,12 @@ class Publisher:
             skipped=routing.skipped,
             kept=routing.kept,
             accepted_at=clock.now(),
-            lease_until=self._deliverer.admit(routing.matched) if routing.matched else None,
+            lease_until=self._deliverer.admit(event, routing.matched) if routing.matched else None,
         )
 
     def _decline(self, publication: Publication) -> None:
         if publication.lease_until is not None:
-            self._deliverer.decline(publication.matched)
+            self._deliverer.decline(publication.event, publication.matched)
 
     def _hand_over(self, publication: Publication, accepted: Accepted, began: float, changes: int) -> None:
         if accepted.duplicate:

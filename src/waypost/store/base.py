@@ -186,8 +186,13 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int) -> Claim:
-        """Lease up to `limit` pending deliveries of a destination that are due, oldest first."""
+    async def claim(
+        self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int, most_bytes: int | None = None
+    ) -> Claim:
+        """Lease up to `limit` pending deliveries of a destination that are due, oldest first.
+
+        Their events take no more than `most_bytes` in all, unless the first alone does.
+        """
         ...
 
     async def release(self, deliveries: Sequence[Delivery], *, due: Micros) -> None:

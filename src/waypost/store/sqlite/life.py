@@ -43,6 +43,10 @@ _KEPT = """
 """
 
 
+_BESIDE = 1_024
+"""What an event takes in memory beside its texts, roughly."""
+
+
 class Fenced(Exception):
     """Among these results is one whose delivery no longer waits for it."""
 
@@ -133,6 +137,22 @@ _CANCEL = [
             WHERE destination_no = ?1 AND state = {state} LIMIT ?2)"""
     for index, state in (("deliveries_pending", 0), ("deliveries_kept", 4))
 ]
+
+
+def fitting(db: sqlite3.Connection, no: int, now: Micros, limit: int, most_bytes: int) -> int:
+    """How many of the deliveries that `claim` would take have events that fit into so many bytes; at least one."""
+    total = count = 0
+    sizes = db.execute(
+        """SELECT (SELECT length(e.data) + coalesce(length(e.metadata), 0) FROM events e WHERE e.seq = d.event_seq)
+           FROM deliveries d WHERE destination_no = ? AND state = 0 AND due <= ? ORDER BY due LIMIT ?""",
+        (no, now, limit),
+    )
+    for (size,) in sizes:
+        total += (size or 0) + _BESIDE
+        if total > most_bytes and count:
+            break
+        count += 1
+    return max(1, count)
 
 
 def claim(db: sqlite3.Connection, no: int, now: Micros, lease_until: Micros, limit: int) -> Claim:

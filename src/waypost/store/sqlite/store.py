@@ -206,8 +206,14 @@ class SqliteStore:
     def record(self, result: Result) -> asyncio.Future[Recorded | None]:
         return self._db.submit("record", result)
 
-    async def claim(self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int) -> Claim:
-        return await self._db.write(lambda db: life.claim(db, destination_no, now, lease_until, limit))
+    async def claim(
+        self, destination_no: int, *, now: Micros, lease_until: Micros, limit: int, most_bytes: int | None = None
+    ) -> Claim:
+        def claim(db: sqlite3.Connection) -> Claim:
+            most = limit if most_bytes is None else life.fitting(db, destination_no, now, limit, most_bytes)
+            return life.claim(db, destination_no, now, lease_until, most)
+
+        return await self._db.write(claim)
 
     async def release(self, deliveries: Sequence[Delivery], *, due: Micros) -> None:
         keys = [(due, d.event.seq, d.destination_no, d.attempt, d.lease_until) for d in deliveries]
