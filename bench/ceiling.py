@@ -27,8 +27,8 @@ from waypost.core.message import merged_metadata
 from waypost.core.model import Destination, Event
 from waypost.flow import clock
 from waypost.front.server import http_server
+from waypost.machine import settle_down
 from waypost.parts import tools_of
-from waypost.service import settle_down
 from waypost.settings import Settings
 from waypost.store.base import Accepted
 

@@ -16,7 +16,7 @@ import msgspec
 from waypost.core.filters import Document, compile_filter, normalise
 from waypost.core.model import Destination, Event
 from waypost.core.routing import Route, route
-from waypost.service import settle_down
+from waypost.machine import settle_down
 
 NOON = 1_700_000_000_000_000
 DATA = {

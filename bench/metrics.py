@@ -27,7 +27,7 @@ from waypost.core.retry import RetryPolicy
 from waypost.core.settle import settle
 from waypost.flow import clock
 from waypost.flow.metering import Bounds, Metering
-from waypost.service import settle_down
+from waypost.machine import settle_down
 from waypost.store.base import Publication, Result
 from waypost.store.sqlite import SqliteStore, life
 from waypost.store.sqlite.meter import Meter, Series, View, number_of

@@ -23,8 +23,9 @@ from waypost import settings as settings_module
 from waypost.core import times
 from waypost.core.model import DAY
 from waypost.flow import clock
+from waypost.machine import settle_down
 from waypost.observe.logs import NullJournal
-from waypost.service import Service, settle_down
+from waypost.service import Service
 
 KEY = "the-key-of-the-benchmark"
 STATUSES = ("delivering", "retrying", "delivered", "exhausted", "cancelled", "skipped", "disabled")

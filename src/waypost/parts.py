@@ -265,6 +265,7 @@ def tools_of(settings: Settings) -> Tools:
         first_byte_timeout=settings.webhook_timeout,
         total_timeout=settings.webhook_timeout,
         body_cap=settings.webhook_response_max_bytes,
+        request_header_cap=settings.webhook_max_header_bytes,
         user_agent=settings.webhook_user_agent,
         http2=settings.webhook_http2,
         proxy=settings.webhook_proxy.get_secret_value() if settings.webhook_proxy else None,

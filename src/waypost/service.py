@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Protocol
@@ -43,6 +41,7 @@ from waypost.flow.retention import Janitor
 from waypost.flow.skips import SkipCounts
 from waypost.flow.trouble import Trouble
 from waypost.front.server import Server, http_server
+from waypost.machine import give_memory_back, raise_descriptor_limit, say_if_scarce, settle_down
 from waypost.observe import ending
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -72,7 +71,6 @@ from waypost.settings import Settings
 from waypost.stopping import Stopping
 from waypost.store.sqlite import SqliteStore
 
-_SWITCH_INTERVAL = 0.001
 _ENDS_WITHIN = 5.0
 """Seconds that a part may take to end, beside the time that attempts under way get."""
 
@@ -323,6 +321,8 @@ async def serve(
 
     Raises SettingsError when it cannot start.
     """
+    give_memory_back()
+    say_if_scarce(raise_descriptor_limit(), settings)
     service = Service(settings, journal)
     listening = _listen(settings)
     with contextlib.closing(listening):
@@ -339,14 +339,6 @@ async def serve(
 def _stop(server: Server, service: Service) -> None:
     server.should_exit = True
     service.live.close()  # the server waits for its answers to end
-
-
-def settle_down() -> None:
-    """Let the threads take turns quickly, and keep the garbage collector off what lives as long as the process."""
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _listen(settings: Settings) -> socket.socket:

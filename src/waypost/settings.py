@@ -256,6 +256,9 @@ class Settings(BaseSettings):
     webhook_connect_timeout: Seconds = Field(5.0, description="Longest wait for a connection, TLS included.")
     webhook_timeout: Seconds = Field(30.0, description="Longest attempt as a whole.")
     webhook_response_max_bytes: Count = Field(16_384, description="How much of a response body is kept.")
+    webhook_max_header_bytes: Count = Field(
+        16_384, description="Most bytes of headers in a request: custom headers, metadata and Waypost's own."
+    )
     webhook_traceparent: bool = Field(False, description="Send `traceparent`, so that a receiver can join the trace.")
     webhook_http2: bool = Field(True, description="Offer HTTP/2 to https receivers.")
     webhook_user_agent: str = Field("waypost", min_length=1, description="User-Agent of webhooks.")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import socket
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 
+import h2.connection
+import h2.events
 import pytest
+from h2.errors import ErrorCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.net.conftest import LOOPBACK, Clients, Names
-from tests.net.receivers import HOST, Exchange, receiver
+from tests.net.receivers import HOST, Authority, Exchange, H2Receiver, Receiver, receiver
 from waypost.core.errors import DeliveryError, Unavailable, WaypostError
 from waypost.net import curl_handle
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpRequest, HttpResponse, HttpSettings
+from waypost.net.record import answered
 from waypost.net.unread import End, end_of, local_address
 
 
@@ -311,3 +317,150 @@ async def test_what_this_machine_lacks_is_not_the_receivers_failure(
             patched.setattr(curl_handle, "_Socket", none_left)
             assert isinstance(await outcome(http, request(server.port)), Unavailable)
         assert _is_well(await outcome(http, request(server.port)))
+
+
+# connections that are shared
+
+
+class Strict(H2Receiver):
+    """Closes the connection, and with it whatever is on it, when a request's headers are large: nginx does so."""
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.connection.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                self.take(event.stream_id, dict(event.headers))
+        if not self.transport.is_closing():
+            self.transport.write(self.connection.data_to_send())
+
+    def take(self, stream: int, headers: dict[bytes, bytes]) -> None:
+        if b"x-large" in headers:
+            self.transport.abort()
+        elif headers[b":path"] == b"/slow":
+            self.slow = stream
+            self.waiting.set()
+        else:
+            self.reply(stream)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.waiting = asyncio.Event()
+        super().connection_made(transport)
+
+
+class Going(H2Receiver):
+    """Says that it has processed nothing: refuses each stream, or the connection as a whole, `times` times."""
+
+    times = 1
+    way = "reset"
+    streams = 0
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.connection.receive_data(data):
+            if isinstance(event, h2.events.StreamEnded):
+                self.take(event.stream_id)
+        self.transport.write(self.connection.data_to_send())
+        if self.connection.state_machine.state is h2.connection.ConnectionState.CLOSED:
+            self.transport.close()
+
+    def take(self, stream: int) -> None:
+        Going.streams += 1
+        if Going.times == 0 or self.bodies == []:
+            self.reply(stream)
+        else:
+            Going.times -= 1
+            if Going.way == "reset":
+                self.connection.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+            else:
+                self.connection.close_connection(last_stream_id=stream - 2)
+
+
+@contextlib.asynccontextmanager
+async def h2_server(kind: type[H2Receiver], authority: Authority) -> AsyncIterator[tuple[int, list[H2Receiver]]]:
+    log: list[H2Receiver] = []
+    bodies: list[bytes] = []
+    tls = authority.context(protocols=["h2"])
+    server = await asyncio.get_running_loop().create_server(lambda: kind(log, bodies), "127.0.0.1", 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1], log
+    finally:
+        server.close()
+        for connection in log:
+            if hasattr(connection, "transport"):  # its handshake was completed
+                connection.transport.abort()
+
+
+def secure(port: int, path: str = "/", **fields: object) -> HttpRequest:
+    return HttpRequest(method="POST", url=f"https://{HOST}:{port}{path}", body=b"{}", **fields)  # type: ignore[arg-type]
+
+
+async def test_owners_share_no_http2_connection(client: Clients, authority: Authority) -> None:
+    async with h2_server(Strict, authority) as (port, log), client(ca_bundle=str(authority.path)) as http:
+        assert all([_is(await outcome(http, secure(port, owner=owner)), 200) for owner in "abab"])
+        assert len(log) == 2
+        async with asyncio.TaskGroup() as tasks:
+            slow = tasks.create_task(outcome(http, secure(port, "/slow", owner="a")))
+            first = log[0]
+            assert isinstance(first, Strict)
+            await first.waiting.wait()
+            large = await outcome(http, secure(port, owner="b", headers=["x-large: 1"]))
+            assert isinstance(large, DeliveryError)
+            assert not slow.done()
+            first.reply(first.slow)
+            first.transport.write(first.connection.data_to_send())
+        assert _is(await slow, 200)
+
+
+async def test_one_owners_requests_share_one(client: Clients, authority: Authority) -> None:
+    async with h2_server(Strict, authority) as (port, log), client(ca_bundle=str(authority.path)) as http:
+        await http.send(secure(port, owner="a"))
+        await asyncio.gather(*(http.send(secure(port, owner="a")) for _ in range(20)))
+    assert len(log) == 1
+
+
+async def test_owners_do_share_what_takes_one_request_at_a_time(client: Clients, authority: Authority) -> None:
+    tls = authority.context()
+    async with receiver(tls=tls) as server, client(ca_bundle=str(authority.path)) as http:
+        await http.send(secure(server.port, owner="a"))
+        for owner in "bcd":
+            await http.send(secure(server.port, owner=owner))
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("way", ["reset", "goaway"])
+@pytest.mark.parametrize("times", [1, 9])
+async def test_what_a_receiver_refused_is_sent_once_more(
+    client: Clients, authority: Authority, monkeypatch: pytest.MonkeyPatch, way: str, times: int
+) -> None:
+    async with h2_server(Going, authority) as (port, _), client(ca_bundle=str(authority.path)) as http:
+        await http.send(secure(port, owner="a"))
+        monkeypatch.setattr(Going, "way", way)
+        monkeypatch.setattr(Going, "times", times)
+        monkeypatch.setattr(Going, "streams", 0)
+        found = await outcome(http, secure(port, owner="a"))
+        assert Going.streams == 2
+    if times == 1:
+        assert _is(found, 200)
+        assert isinstance(found, HttpResponse)
+        assert found.resent
+        assert answered(found)["resent"] is True
+    else:
+        assert isinstance(found, DeliveryError)
+        assert found.response is not None
+        assert found.response["resent"] is True
+
+
+def _is(found: HttpResponse | WaypostError, status: int) -> bool:
+    return isinstance(found, HttpResponse) and found.status == status
+
+
+@pytest.mark.parametrize("line", ["x: " + "y" * 100, "x: " + "é" * 50])
+async def test_headers_that_are_too_large_are_not_sent(client: Clients, line: str) -> None:
+    async with receiver() as server, client(request_header_cap=104) as http:
+        assert _is_well(await outcome(http, HttpRequest(method="POST", url=url_of(server), headers=[line[:50]])))
+        found = await outcome(http, HttpRequest(method="POST", url=url_of(server), headers=[line]))
+    assert isinstance(found, DeliveryError)
+    assert (found.code, found.retryable) == ("headers_too_large", False)
+    assert len(server.seen) == 1
+
+
+def url_of(server: Receiver) -> str:
+    return f"http://{HOST}:{server.port}/"

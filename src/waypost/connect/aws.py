@@ -187,7 +187,8 @@ class AwsType(DestinationType):
             source = await self._source(destination, tools)
         except ValueError as error:
             raise DeliveryError("configuration_error", f"The destination cannot be used: it {error}") from error
-        return AwsClient(tools.http, endpoint, self.service, region=self.region(config), source=source)
+        region, owner = self.region(config), destination.tenant_id
+        return AwsClient(tools.http, endpoint, self.service, region=region, source=source, owner=owner)
 
     def _endpoint_problems(self, config: dict[str, str], tools: Tools) -> list[str]:
         if not config.get("endpoint"):

@@ -68,7 +68,11 @@ def access_problems(text: str, entity: str, tools: Tools) -> list[str]:
 class BusConnection:
     """Sends to one queue, topic or event hub. The sockets are the HTTP client's."""
 
-    def __init__(self, service: Service, entity: str, access: ConnectionString, tools: Tools, render: Render) -> None:
+    def __init__(
+        self, service: Service, destination: Destination, access: ConnectionString, tools: Tools, render: Render
+    ) -> None:
+        entity = destination.config["name"]
+        self._owner = destination.tenant_id
         self._service = service
         self._what = f"{service.entity} {entity}"
         self._url = f"https://{access.authority}/{quote(entity)}"
@@ -85,7 +89,7 @@ class BusConnection:
         except ValueError as error:
             sentence = f"The connection string {error}"
             raise DeliveryError("configuration_error", sentence, retryable=False) from None
-        return cls(service, destination.config["name"], access, tools, render)
+        return cls(service, destination, access, tools, render)
 
     async def send(self, message: Message) -> Receipt:
         item = self._render(message)
@@ -110,7 +114,7 @@ class BusConnection:
         if encoded:
             headers.append(f"content-type: {_BATCH}")
         body = b"[" + b",".join(encoded) + b"]" if encoded else b""
-        return await self._http.send(HttpRequest(method=method, url=url, headers=headers, body=body))
+        return await self._http.send(HttpRequest(method=method, url=url, headers=headers, body=body, owner=self._owner))
 
     async def verify(self) -> None:
         """Ask for the entity's description, which needs the right to manage it.

@@ -64,10 +64,11 @@ def _url_problems(path: str, url: str, tools: Tools) -> list[str]:
 def api_of(destination: Destination, scope: str, tools: Tools) -> GoogleApi:
     """The API with the destination's key. Raises DeliveryError for a key that cannot be used."""
     if _is_open(destination.config.get("endpoint")):
-        return GoogleApi(tools.http, None)
+        return GoogleApi(tools.http, None, owner=destination.tenant_id)
     try:
         account = parse_service_account(destination.credentials["service_account_json"])
     except ValueError as error:
         sentence = f"The service account key {error}"
         raise DeliveryError("configuration_error", sentence, retryable=False) from None
-    return GoogleApi(tools.http, AccessTokens(tools.http, account, scope))
+    owner = destination.tenant_id
+    return GoogleApi(tools.http, AccessTokens(tools.http, account, scope, owner=owner), owner=owner)

@@ -114,14 +114,15 @@ once: let a deduplication rule of the connection look at `headers.x-waypost-even
             source_id = source_of(token)
         except ValueError as error:
             raise DeliveryError("configuration_error", f"The token cannot be used: it {error}") from error
-        return HookdeckConnection(tools.http, source_id, token, options_of(tools.options))
+        return HookdeckConnection(tools.http, source_id, token, options_of(tools.options), owner=destination.tenant_id)
 
 
 class HookdeckConnection:
     """Posts to one source."""
 
-    def __init__(self, http: HttpClient, source_id: str, token: str, options: HookdeckOptions) -> None:
+    def __init__(self, http: HttpClient, source_id: str, token: str, options: HookdeckOptions, *, owner: str) -> None:
         self._http = http
+        self._owner = owner
         self._url = f"{options.base_url.rstrip('/')}/{source_id}"
         self._verify_url = f"{options.api_url.rstrip('/')}/{_API_VERSION}/sources/{source_id}/managed/verify"
         self._token = token
@@ -138,7 +139,7 @@ class HookdeckConnection:
         request = {"method": "POST", "url": self._url, "headers": headers, "size": len(message.body)}
         try:
             response = await self._http.send(
-                HttpRequest(method="POST", url=self._url, headers=lines, body=message.body)
+                HttpRequest(method="POST", url=self._url, headers=lines, body=message.body, owner=self._owner)
             )
             if not _succeeded(response):
                 raise self._refused(response)
@@ -149,7 +150,8 @@ class HookdeckConnection:
 
     async def verify(self) -> None:
         header = header_line("x-hookdeck-source-token", self._token)
-        response = await self._http.send(HttpRequest(method="GET", url=self._verify_url, headers=[header]))
+        request = HttpRequest(method="GET", url=self._verify_url, headers=[header], owner=self._owner)
+        response = await self._http.send(request)
         if not _succeeded(response):
             raise self._refused(response)
 

@@ -31,7 +31,14 @@ from waypost.core.signing import (
     standard_content,
     standard_signature,
 )
-from waypost.net.exchange import HttpRequest, HttpResponse, clean_header_value, is_header_name, is_header_value
+from waypost.net.exchange import (
+    HttpRequest,
+    HttpResponse,
+    clean_header_value,
+    head_size,
+    is_header_name,
+    is_header_value,
+)
 from waypost.net.http import HttpClient
 from waypost.net.record import shown
 from waypost.net.retry_after import retry_after
@@ -196,7 +203,7 @@ class WebhookType(DestinationType):
         options = options_of(tools.options)
         return [
             *_url_problems(config.get("url", ""), tools, options),
-            *_header_problems(config.get("custom_headers"), options),
+            *_header_problems(config.get("custom_headers"), options, tools.http.settings.request_header_cap),
             *_secret_problems(credentials, options),
         ]
 
@@ -228,7 +235,7 @@ class WebhookType(DestinationType):
         except ValueError as error:
             raise DeliveryError("configuration_error", f"The destination cannot be used: {error}") from error
         custom = custom_headers(destination.config.get("custom_headers"))
-        return WebhookConnection(tools.http, target, style, custom)
+        return WebhookConnection(tools.http, target, style, custom, owner=destination.tenant_id)
 
 
 # what may be saved
@@ -253,7 +260,7 @@ def _url_problems(url: str, tools: Tools, options: WebhookOptions) -> list[str]:
     return [] if refusal is None else [f"config.url is not allowed: {refusal}"]
 
 
-def _header_problems(text: str | None, options: WebhookOptions) -> list[str]:
+def _header_problems(text: str | None, options: WebhookOptions, cap: int) -> list[str]:
     path = "config.custom_headers"
     try:
         headers = custom_headers(text)
@@ -263,6 +270,8 @@ def _header_problems(text: str | None, options: WebhookOptions) -> list[str]:
         return [f"{path} must have at most {_MOST_CUSTOM_HEADERS} headers"]
     if len({name.lower() for name in headers}) < len(headers):
         return [f"{path} must not have the same header twice (case does not matter)"]
+    if head_size(_lines(headers)) > cap:
+        return [f"{path} must have at most {cap} bytes together"]
     found = (_header_problem(name, value, options) for name, value in headers.items())
     return [f"{path}.{problem}" for problem in found if problem is not None]
 
@@ -453,8 +462,11 @@ class TracedStyle:
 class WebhookConnection:
     """Posts to one URL. Whatever is the same for every message is made once; the sockets are the HTTP client's."""
 
-    def __init__(self, http: HttpClient, target: Target, style: Style, custom: Mapping[str, str]) -> None:
+    def __init__(
+        self, http: HttpClient, target: Target, style: Style, custom: Mapping[str, str], *, owner: str
+    ) -> None:
         self._http = http
+        self._owner = owner
         self._url = target.url
         self._host = target.host
         self._style = style
@@ -472,7 +484,11 @@ class WebhookConnection:
         try:
             response = await self._http.send(
                 HttpRequest(
-                    method="POST", url=self._url, headers=self._fixed_lines + _lines(headers), body=message.body
+                    method="POST",
+                    url=self._url,
+                    headers=self._fixed_lines + _lines(headers),
+                    body=message.body,
+                    owner=self._owner,
                 )
             )
         except DeliveryError as error:
@@ -484,7 +500,7 @@ class WebhookConnection:
 
     async def verify(self) -> None:
         """Ask for the URL's headers: whoever answers, with whatever status, can be reached."""
-        await self._http.send(HttpRequest(method="HEAD", url=self._url))
+        await self._http.send(HttpRequest(method="HEAD", url=self._url, owner=self._owner))
 
     async def close(self) -> None:
         """There is nothing to close: idle sockets belong to the HTTP client."""

@@ -54,7 +54,7 @@ def explain(failure: Failure, url: str) -> DeliveryError | Unavailable:
     if failure.trouble is not None:
         return _not_opened(failure.trouble, where)
     if failure.code == pycurl.E_OUT_OF_MEMORY or (not failure.connected and failure.errno in OWN_TROUBLE):
-        return Unavailable(f"No connection to {where} could be opened here: {_said(failure)}")
+        return _wanting(OSError(failure.errno or errno.ENOMEM, _said(failure)), where)
     if failure.forbidden is not None:
         return DeliveryError("blocked_address", f"{where} is at {failure.forbidden}, which destinations may not reach")
     if failure.code == pycurl.E_OPERATION_TIMEDOUT:
@@ -71,9 +71,15 @@ def explain(failure: Failure, url: str) -> DeliveryError | Unavailable:
 
 def _not_opened(trouble: Exception, where: str) -> DeliveryError | Unavailable:
     if isinstance(trouble, OSError) and trouble.errno in OWN_TROUBLE:
-        return Unavailable(f"No connection to {where} could be opened here: {trouble.strerror}")
+        return _wanting(trouble, where)
     said = (trouble.strerror if isinstance(trouble, OSError) else None) or type(trouble).__name__
     return DeliveryError("network_error", f"No connection to {where}: {said}")
+
+
+def _wanting(trouble: OSError, where: str) -> Unavailable:
+    error = Unavailable(f"No connection to {where} could be opened here: {trouble.strerror}")
+    error.__cause__ = trouble
+    return error
 
 
 def _timeout(failure: Failure, where: str, *, secure: bool) -> str:

@@ -17,6 +17,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     `connect_timeout` covers the TCP and TLS handshakes. `first_byte_timeout` runs from the start of a request to the
     first byte of its answer, `total_timeout` to the last. Of an answer's body `body_cap` bytes are kept; what follows
     is read and dropped, so that the connection can be used again, up to `drain_cap`, where the connection is cut.
+    Of an answer's headers `header_cap` bytes are kept; a request may have `request_header_cap` bytes of its own.
     `pool_size` idle connections are kept, each for at most `max_idle` and none older than `max_connection_age`.
     `proxy` is the URL of a forward proxy for all requests; the environment's proxies are never used. It is told checked
     addresses, never names, unless `proxy_guards`: then it looks names up and decides what may be reached. `ca_bundle`
@@ -29,6 +30,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     body_cap: int = 16 * 1024
     drain_cap: int = 1024 * 1024
     header_cap: int = 16 * 1024
+    request_header_cap: int = 16 * 1024
     user_agent: str = "Waypost"
     http2: bool = True
     proxy: str | None = None
@@ -94,6 +96,12 @@ class HttpResponse(Struct, frozen=True, kw_only=True, gc=False):
     def latency(self) -> int:
         """Microseconds from the start of the request to the end of the answer."""
         return self.timings.total
+
+
+def head_size(lines: Sequence[str]) -> int:
+    """Bytes of header lines as HTTP/1.1 sends them."""
+    text = "".join(lines)
+    return (len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))) + 2 * len(lines)
 
 
 def is_header_name(name: str) -> bool:

@@ -17,7 +17,7 @@ from waypost.core.errors import DeliveryError
 from waypost.net.authorities import Authorities
 from waypost.net.curl import SWEEP, CurlEngine
 from waypost.net.curl_handle import Transfer
-from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings, header_line
+from waypost.net.exchange import HttpRequest, HttpResponse, HttpSettings, Timings, head_size, header_line
 from waypost.net.guard import AddressGuard
 from waypost.net.record import sent
 from waypost.net.resolve import Resolver
@@ -69,9 +69,9 @@ class HttpClient:
         """Send a request and wait for the whole answer, whatever its status.
 
         Raises DeliveryError when no answer came: `dns_error`, `blocked_address`, `connection_refused`,
-        `connection_reset`, `network_unreachable`, `timeout`, `tls_error`, `network_error`, or `invalid_request` for
-        what cannot be sent at all; it knows the request. Raises Unavailable when this machine has no descriptor or
-        memory left to try. Cancelling the task aborts the exchange.
+        `connection_reset`, `network_unreachable`, `timeout`, `tls_error`, `network_error`, or `headers_too_large` and
+        `invalid_request` for what cannot be sent at all; it knows the request. Raises Unavailable when this machine has
+        no descriptor or memory left to try. Cancelling the task aborts the exchange.
         """
         started = time.monotonic()
         try:
@@ -89,7 +89,7 @@ class HttpClient:
         if self._loop is None:
             raise _not_running()
         future: asyncio.Future[HttpResponse] = self._loop.create_future()
-        headers = _lines(request)
+        headers = _lines(request, self.settings.request_header_cap)
         transfer = Transfer(request=request, url=url, headers=headers, place=place, dns=dns, future=future)
         self._submit(transfer)
         try:
@@ -212,9 +212,12 @@ def _not_running() -> DeliveryError:
     return DeliveryError("network_error", "The sender is not running: Waypost is starting or shutting down")
 
 
-def _lines(request: HttpRequest) -> Sequence[str] | Sequence[bytes]:
-    """The header lines as libcurl takes them. Raises DeliveryError for a line that would be two."""
+def _lines(request: HttpRequest, cap: int) -> Sequence[str] | Sequence[bytes]:
+    """The header lines as libcurl takes them. Raises DeliveryError for too many, and for a line that would be two."""
     lines = request.headers
+    if head_size(lines) > cap:
+        sentence = f"The headers of the request, metadata among them, are larger than {cap} bytes"
+        raise DeliveryError("headers_too_large", sentence, retryable=False)
     text = "".join(lines)
     if len(request.body) > _EXPECT_THRESHOLD:
         lines = [*lines, "Expect:"]

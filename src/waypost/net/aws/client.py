@@ -39,7 +39,9 @@ class AwsClient:
         region: str,
         source: Source,
         clock: Clock = time.time,
+        owner: str = "",
     ) -> None:
+        self._owner = owner
         self.service = service
         self.endpoint = endpoint
         self._http = http
@@ -107,7 +109,7 @@ class AwsClient:
         )
         lines = [header_line(name, value) for name, value in signed.items()]
         response = await self._http.send(
-            HttpRequest(method=method, url=self.endpoint.url + target, headers=lines, body=body)
+            HttpRequest(method=method, url=self.endpoint.url + target, headers=lines, body=body, owner=self._owner)
         )
         if response.status // 100 == 2:  # noqa: PLR2004 - the class of success
             return response

@@ -29,8 +29,9 @@ class _Permissions(Struct, frozen=True):
 class GoogleApi:
     """Calls with a token, or without where `tokens` is None: emulators take none, and plain HTTP must carry none."""
 
-    def __init__(self, http: HttpClient, tokens: AccessTokens | None) -> None:
+    def __init__(self, http: HttpClient, tokens: AccessTokens | None, *, owner: str = "") -> None:
         self._http = http
+        self._owner = owner
         self._tokens = tokens
 
     async def call(
@@ -39,7 +40,7 @@ class GoogleApi:
         """The answer of any status. A token that is refused is replaced once, since it can be revoked at any time."""
         headers = [f"content-type: {content_type}"] if body else []
         if self._tokens is None:
-            return await self._http.send(HttpRequest(method=method, url=url, headers=headers, body=body))
+            return await self._request(method, url, headers, body)
         token = await self._tokens.current()
         response = await self._send(method, url, headers, body, token)
         if response.status != HTTPStatus.UNAUTHORIZED:
@@ -48,8 +49,10 @@ class GoogleApi:
         return await self._send(method, url, headers, body, await self._tokens.current())
 
     async def _send(self, method: str, url: str, headers: list[str], body: bytes, token: str) -> HttpResponse:
-        lines = [*headers, f"authorization: Bearer {token}"]
-        return await self._http.send(HttpRequest(method=method, url=url, headers=lines, body=body))
+        return await self._request(method, url, [*headers, f"authorization: Bearer {token}"], body)
+
+    async def _request(self, method: str, url: str, headers: list[str], body: bytes) -> HttpResponse:
+        return await self._http.send(HttpRequest(method=method, url=url, headers=headers, body=body, owner=self._owner))
 
 
 _MEANINGS = {

@@ -78,8 +78,9 @@ class AccessTokens:
     Raises DeliveryError `bad_credentials`, or what the HTTP client raises.
     """
 
-    def __init__(self, http: HttpClient, account: ServiceAccount, scope: str) -> None:
+    def __init__(self, http: HttpClient, account: ServiceAccount, scope: str, *, owner: str = "") -> None:
         self._http = http
+        self._owner = owner
         self._account = account
         self._key = _private_key(account)
         self._scope = scope
@@ -116,6 +117,7 @@ class AccessTokens:
                 url=self._account.token_uri,
                 headers=["content-type: application/x-www-form-urlencoded"],
                 body=urlencode({"grant_type": _GRANT, "assertion": self._assertion()}).encode(),
+                owner=self._owner,
             )
         )
         if response.status != HTTPStatus.OK:
