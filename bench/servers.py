@@ -23,7 +23,7 @@ from msgspec import Struct
 from bench.events import Target
 from waypost.cli.client import Client, ServerUnreachable
 
-API_KEY = "bench-admin-key"
+API_KEY = "the-key-of-the-benchmark"
 _START = 30.0
 _STOP = 30.0
 _PAGE = 1000

@@ -10,7 +10,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from waypost.core.errors import SettingsError
-from waypost.parts import retry_policy_of, tools_of
+from waypost.parts import api_key_of, jwt_secret_of, retry_policy_of, tools_of
 from waypost.settings import Settings, load, shown
 
 ROOT = Path(__file__).parent.parent
@@ -207,3 +207,13 @@ def test_denied_networks_and_the_proxy_reach_the_sender(monkeypatch: pytest.Monk
         True,
     ]
     assert tools.http.settings.proxy_guards
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("api_key", "k"), ("api_key", "x" * 30), ("jwt_secret", "only-twenty-two-bytes!"), ("jwt_secret", "secret" * 9)],
+)
+def test_a_weak_secret_is_refused_with_a_way_out(name: str, value: str) -> None:
+    settings = load({f"WAYPOST_{name.upper()}": value})
+    with pytest.raises(SettingsError, match=f"WAYPOST_{name.upper()}.*openssl rand -base64 32"):
+        (api_key_of if name == "api_key" else jwt_secret_of)(settings)

@@ -18,6 +18,7 @@ from waypost.core.keeping import Keeping
 from waypost.core.replaying import Limits
 from waypost.core.retention import Kept, Lifetimes
 from waypost.core.retry import RetryPolicy
+from waypost.core.strength import weakness
 from waypost.flow import live, textmaps
 from waypost.flow.deliver import Bounds
 from waypost.flow.metering import Bounds as MeteringBounds
@@ -33,7 +34,7 @@ from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
 from waypost.net.resolve import GuardedResolver, SystemResolver
 from waypost.observe.telemetry import Options as TelemetryOptions
-from waypost.settings import Settings
+from waypost.settings import PREFIX, Settings
 from waypost.store.retention import Log
 from waypost.store.vault import Vault, key_beside, parse_key
 
@@ -100,6 +101,27 @@ def overrides_of(settings: Settings) -> OverrideBounds:
         shortest_wait=settings.tenant_retry_min_wait,
         longest_wait=settings.tenant_retry_max_wait,
     )
+
+
+def api_key_of(settings: Settings) -> str | None:
+    """The fixed admin key. Raises SettingsError for one that is easily guessed."""
+    return _strong("api_key", settings.api_key, least_bytes=16)
+
+
+def jwt_secret_of(settings: Settings) -> str | None:
+    """What tokens are signed with, if the settings say. Raises SettingsError for one that is easily guessed."""
+    return _strong("jwt_secret", settings.jwt_secret, least_bytes=32)
+
+
+def _strong(name: str, value: SecretStr | None, *, least_bytes: int) -> str | None:
+    secret = None if value is None else value.get_secret_value()
+    fault = None if secret is None else weakness(secret, least_bytes=least_bytes)
+    if fault is not None:
+        raise SettingsError(
+            f"{name} ({PREFIX}{name.upper()}) {fault} and can be guessed: make one of chance, for example with"
+            " `openssl rand -base64 32`"
+        )
+    return secret
 
 
 def retry_policy_of(settings: Settings) -> RetryPolicy:

@@ -14,9 +14,9 @@ from waypost.api.backend import Backend
 from waypost.api.publish import Limits, PublishEndpoint, Receive, Scope, Send
 from waypost.connect.registry import Channels, Registry
 from waypost.connect.relay import channel_types
-from waypost.core.errors import Forbidden, SettingsError, Unavailable
+from waypost.core.errors import SettingsError, Unavailable
 from waypost.flow import clock
-from waypost.flow.access import Access, Admin
+from waypost.flow.access import PUBLISH, Access, require
 from waypost.flow.aftermath import Aftermath
 from waypost.flow.alerting import Alerting
 from waypost.flow.attempt import Attempts
@@ -48,10 +48,12 @@ from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
 from waypost.observe.telemetry import telemetry_of
 from waypost.parts import (
     alert_rules_of,
+    api_key_of,
     bounds_of,
     effort_of,
     filter_limits_of,
     front_limits_of,
+    jwt_secret_of,
     keeping_of,
     lifetimes_of,
     log_lifetimes_of,
@@ -160,19 +162,20 @@ class Service:
             topics=lambda: self.catalogue.names,
             max_destinations=settings.max_destinations_per_tenant,
             changed=self._changed,
+            deleted=self._deleted,
             now=clock.now,
             limits=metadata_limits_of(settings),
             filter_limits=filter_limits_of(settings),
             override_bounds=overrides_of(settings),
             largest=settings.tenant_config_max_bytes,
         )
-        jwt_secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else vault.derive("tenant tokens")
         self.access = Access(
             self.store,
-            jwt_secret=jwt_secret.encode(),
+            jwt_secret=(jwt_secret_of(settings) or vault.derive("tenant tokens")).encode(),
             jwt_lifetime=settings.jwt_lifetime,
+            jwt_max_lifetime=settings.jwt_max_lifetime,
             now=clock.now,
-            fixed_key=settings.api_key.get_secret_value() if settings.api_key else None,
+            fixed_key=api_key_of(settings),
         )
         replay_limits = replay_limits_of(settings)
         self.replayer = Replayer(self.store, self.dispatcher.ask, self.dispatcher.ring, limits=replay_limits)
@@ -204,7 +207,8 @@ class Service:
         )
         self._publish = PublishEndpoint(
             publisher,
-            authorise=self._authorise_admin,
+            authorise=self._authorise_publishing,
+            key_of=self.store.key_of,
             next_seq=sequence.next,
             catalogue=lambda: self.catalogue.known,
             check=self.catalogue.check,
@@ -309,9 +313,14 @@ class Service:
         self.trouble.relearn()
         self.notifier.ring()
 
-    def _authorise_admin(self, authorization: bytes | None) -> None:
-        if not isinstance(self.access.identify(authorization), Admin):
-            raise Forbidden("publishing needs an admin key")
+    def _deleted(self, tenant_id: str) -> None:
+        self.access.forget_tenant(tenant_id)
+        self.live.end(tenant_id)
+
+    def _authorise_publishing(self, authorization: bytes | None) -> str | None:
+        identity = self.access.identify(authorization)
+        require(identity, PUBLISH)
+        return identity.tenant_id
 
 
 async def serve(

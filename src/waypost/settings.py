@@ -89,11 +89,18 @@ class Settings(BaseSettings):
     )
 
     # who may do what
-    api_key: SecretStr | None = Field(None, min_length=1, description="A fixed admin key beside the stored ones.")
-    jwt_secret: SecretStr | None = Field(
-        None, min_length=1, description="Signs tenant tokens. Default: derived from the encryption key."
+    api_key: SecretStr | None = Field(
+        None, min_length=1, description="A fixed admin key beside the stored ones; at least 16 characters of chance."
     )
-    jwt_lifetime: Seconds = Field(86_400.0, description="How long a tenant token is valid.")
+    jwt_secret: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Signs tenant tokens; at least 32 bytes of chance. Default: derived from the encryption key.",
+    )
+    jwt_lifetime: Seconds = Field(86_400.0, description="How long a tenant token is valid, unless asked for otherwise.")
+    jwt_max_lifetime: Seconds = Field(
+        2_592_000.0, description="The longest life of a token that may be asked for; never less than `jwt_lifetime`."
+    )
 
     # what may be published
     topics: Topics = Field((), description="The topic catalogue (csv); empty = any.")

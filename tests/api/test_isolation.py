@@ -35,6 +35,7 @@ ADMIN_ONLY = {
     ("DELETE", f"{API}/tenants/{{tenant_id}}"),
     ("GET", f"{API}/tenants/{{tenant_id}}/token"),
     ("GET", f"{API}/tenants/{{tenant_id}}/portal"),
+    ("POST", f"{API}/tenants/{{tenant_id}}/tokens/revoke"),
     ("PUT", f"{API}/tenants/{{tenant_id}}/retention"),
     ("POST", f"{API}/tenants/{{tenant_id}}/expunge"),
     ("GET", f"{API}/tenants/{{tenant_id}}/expunge"),

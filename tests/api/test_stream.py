@@ -290,7 +290,8 @@ class TestWhoHearsWhat:
 
 class TestItEnds:
     async def test_when_the_token_expires(self, world: World) -> None:
-        claims = {"iss": ISSUER, "sub": "acme", "exp": clock.now() // SECOND + 1}
+        now = clock.now() // SECOND
+        claims = {"iss": ISSUER, "sub": "acme", "iat": now, "exp": now + 1}
         secret = JWT_SECRET.ljust(64, b"\0")
         async with Stream(world.app, jwt.encode(claims, secret, algorithm=ALGORITHM)) as stream:
             await stream.ends()

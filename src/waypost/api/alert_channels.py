@@ -11,7 +11,7 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api import render_alerts as render
 from waypost.api.answers import answer
-from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, Caller, CallerToManage
 from waypost.api.backend import Backend
 from waypost.api.body import Body
 from waypost.api.paths import DECODED
@@ -64,7 +64,7 @@ async def list_channels(caller: Caller, backend: BackendOf) -> Response:
     responses={201: _ONE, **doc.errors(400, 403, 404, 413, 422)},
     openapi_extra=doc.operation(doc.ANYONE, body="AlertChannelCreate"),
 )
-async def create_channel(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
+async def create_channel(caller: CallerToManage, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """What `config` and `credentials` hold depends on the `type`. Nothing is called while saving."""
     created = await backend.alerting.add_channel(body, view=view_of(caller), by=actor)
     (shown,) = await _shown([created], backend)
@@ -92,7 +92,7 @@ async def get_channel(channel_id: ChannelId, caller: Caller, backend: BackendOf)
     openapi_extra=doc.operation(doc.ANYONE, body="AlertChannelUpdate"),
 )
 async def update_channel(
-    channel_id: ChannelId, caller: Caller, actor: ActorOf, body: Body, backend: BackendOf
+    channel_id: ChannelId, caller: CallerToManage, actor: ActorOf, body: Body, backend: BackendOf
 ) -> Response:
     """A merge patch (RFC 7396). The type and the owner cannot change."""
     changed = await backend.alerting.update_channel(channel_id, body, view=view_of(caller), by=actor)
@@ -107,7 +107,7 @@ async def update_channel(
     responses={200: doc.returns("Success"), **doc.errors(404)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def delete_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+async def delete_channel(channel_id: ChannelId, caller: CallerToManage, actor: ActorOf, backend: BackendOf) -> Response:
     """What was still to be told there is dropped."""
     await backend.alerting.delete_channel(channel_id, view=view_of(caller), by=actor)
     return answer({"success": True})
@@ -120,7 +120,7 @@ async def delete_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, 
     responses={200: doc.returns("ChannelVerdict", "What came of it, good or bad."), **doc.errors(404, 429)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def test_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+async def test_channel(channel_id: ChannelId, caller: CallerToManage, actor: ActorOf, backend: BackendOf) -> Response:
     """One alert that says it is a test goes there now, whatever is muted. It is tried once and not put on record."""
     channel = await backend.alerting.channel_to_test(channel_id, view_of(caller), by=actor)
     try:
@@ -138,7 +138,7 @@ async def test_channel(channel_id: ChannelId, caller: Caller, actor: ActorOf, ba
     openapi_extra=doc.operation(doc.ANYONE, body="ChannelConfirmation"),
 )
 async def confirm_channel(
-    channel_id: ChannelId, caller: Caller, actor: ActorOf, body: Body, backend: BackendOf
+    channel_id: ChannelId, caller: CallerToManage, actor: ActorOf, body: Body, backend: BackendOf
 ) -> Response:
     """Without a `code`, the addresses in `unconfirmed` are sent one each; with one, its address is confirmed.
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api import render_alerts as render
 from waypost.api.answers import answer
-from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, Caller, CallerToManage
 from waypost.api.body import Body
 from waypost.api.paths import DECODED
 from waypost.api.view import view_of
@@ -42,7 +42,7 @@ async def list_rules(caller: Caller, backend: BackendOf) -> Response:
     responses={201: _ONE, **doc.errors(400, 403, 404, 413, 422)},
     openapi_extra=doc.operation(doc.ANYONE, body="AlertRuleCreate"),
 )
-async def create_rule(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
+async def create_rule(caller: CallerToManage, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """A rule for a destination goes before one of the same kind and owner for its tenant, and that before one for all.
 
     A tenant without a rule of its own hears what the operator's rule finds.
@@ -70,7 +70,9 @@ async def get_rule(rule_id: RuleId, caller: Caller, backend: BackendOf) -> Respo
     responses={200: _ONE, **doc.errors(404, 409, 413, 422)},
     openapi_extra=doc.operation(doc.ANYONE, body="AlertRuleUpdate"),
 )
-async def update_rule(rule_id: RuleId, caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
+async def update_rule(
+    rule_id: RuleId, caller: CallerToManage, actor: ActorOf, body: Body, backend: BackendOf
+) -> Response:
     """What is left out stays. Kind, owner and place cannot change, and a rule of the settings not at all."""
     changed = await backend.alerting.update_rule(rule_id, body, view=view_of(caller), by=actor)
     return answer(render.rule(changed))
@@ -83,7 +85,7 @@ async def update_rule(rule_id: RuleId, caller: Caller, actor: ActorOf, body: Bod
     responses={200: doc.returns("Success"), **doc.errors(404, 409)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def delete_rule(rule_id: RuleId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+async def delete_rule(rule_id: RuleId, caller: CallerToManage, actor: ActorOf, backend: BackendOf) -> Response:
     """The next wider rule of its kind holds again."""
     await backend.alerting.delete_rule(rule_id, view=view_of(caller), by=actor)
     return answer({"success": True})

@@ -11,7 +11,7 @@ from waypost.api import describe as doc
 from waypost.api import pages
 from waypost.api import render_alerts as render
 from waypost.api.answers import answer
-from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, Caller, CallerToManage
 from waypost.api.backend import Backend
 from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
@@ -53,7 +53,7 @@ async def list_alerts(caller: Caller, query: QueryOf, backend: BackendOf) -> Res
     """Alerts, newest first. A tenant's token sees those that the tenant's channels are told of."""
     page, acknowledged = pages.ALERTS.page(query), query.choice("acknowledged", _YES_OR_NO)
     conditions = AlertQuery(
-        tenant_ids=tenants_in_view(caller, query),
+        tenant_ids=tenants_in_view(caller, query, backend),
         destination_ids=query.many("destination_id"),
         kinds=tuple(query.choices("kind", [kind.value for kind in Kind])),
         severities=tuple(query.choices("severity", SEVERITIES)),
@@ -86,7 +86,7 @@ async def get_alert(alert_id: AlertId, caller: Caller, backend: BackendOf) -> Re
     responses={200: doc.returns("Alert"), **doc.errors(404)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def acknowledge_alert(alert_id: AlertId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+async def acknowledge_alert(alert_id: AlertId, caller: CallerToManage, actor: ActorOf, backend: BackendOf) -> Response:
     """Somebody has seen it. Idempotent: the first acknowledgement stays on record."""
     seen = await backend.alerting.acknowledge(await _one(alert_id, caller, backend), by=actor)
     return answer(render.alert(seen, backend.writer))
@@ -126,7 +126,7 @@ async def list_audit_log(caller: Caller, query: QueryOf, backend: BackendOf) -> 
     """
     page = pages.AUDIT.page(query)
     conditions = EntryQuery(
-        tenant_ids=tenants_in_view(caller, query),
+        tenant_ids=tenants_in_view(caller, query, backend),
         actions=query.many("action"),
         subjects=query.many("subject"),
         actors=query.many("actor"),

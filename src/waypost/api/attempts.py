@@ -77,7 +77,9 @@ _NARROWING = [
 async def list_attempts(caller: Caller, query: QueryOf, backend: BackendOf) -> Response:
     """Attempts, newest first. A tenant's token sees its own; an API key sees all tenants'."""
     conditions = structs.replace(
-        conditions_of(query), tenant_ids=tenants_in_view(caller, query), destination_ids=query.many("destination_id")
+        conditions_of(query),
+        tenant_ids=tenants_in_view(caller, query, backend),
+        destination_ids=query.many("destination_id"),
     )
     return await _page(conditions, _include(query, view_of(caller)), query, backend)
 
@@ -94,7 +96,7 @@ async def list_attempts(caller: Caller, query: QueryOf, backend: BackendOf) -> R
 )
 async def get_attempt(attempt_id: AttemptId, caller: Caller, query: QueryOf, backend: BackendOf) -> Response:
     """One attempt, with as much beside it as `include` asks for."""
-    found = await _one(attempt_id, _of_tenant(caller, query), backend)
+    found = await _one(attempt_id, _of_tenant(caller, query, backend), backend)
     return await _answer(found, _include(query, view_of(caller)), backend)
 
 
@@ -113,7 +115,7 @@ async def get_attempt_curl(attempt_id: AttemptId, caller: Caller, query: QueryOf
     Headers that are masked on record have to be filled in; the signature is the one that was sent, with its time. Only
     webhooks and their like have such a request.
     """
-    return _curl(await _one(attempt_id, _of_tenant(caller, query), backend))
+    return _curl(await _one(attempt_id, _of_tenant(caller, query, backend), backend))
 
 
 @router.get(
@@ -189,8 +191,8 @@ def _microseconds(shown: Range) -> Range:
     return Range(gte=max(least, default=None), lt=min(below, default=None))
 
 
-def _of_tenant(caller: Identity, query: Query) -> AttemptQuery:
-    tenant_id = one_tenant_in_view(caller, query)
+def _of_tenant(caller: Identity, query: Query, backend: Backend) -> AttemptQuery:
+    tenant_id = one_tenant_in_view(caller, query, backend)
     return AttemptQuery(tenant_ids=() if tenant_id is None else (tenant_id,))
 
 

@@ -1,17 +1,23 @@
-"""Who may call a route: dependencies that turn the Authorization header into what the caller may see."""
+"""Who may call a route: dependencies that turn the Authorization header into what the caller may see and do.
+
+A route names the right that it needs by the dependency that it takes; `RIGHT_OF` knows them, for the test that looks at
+all routes.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
 from msgspec import Struct
 
 from waypost.api.backend import Backend
 from waypost.api.paths import DECODED
-from waypost.core.errors import Forbidden, NotFound, Unauthorized
+from waypost.core.errors import Forbidden, NotFound
+from waypost.core.incarnations import id_of
 from waypost.core.model import Actor, TenantSummary
-from waypost.flow.access import Admin, Identity, TenantUser, actor_of
+from waypost.flow.access import MANAGE, OPERATE, REPLAY, VIEW, Identity, TenantUser, actor_of, require
 from waypost.flow.draft import ID_PATTERN
 
 TenantId = Annotated[
@@ -19,6 +25,9 @@ TenantId = Annotated[
     DECODED,
     Path(description="The tenant's id.", examples=["acme"], json_schema_extra={"pattern": f"^{ID_PATTERN}$"}),
 ]
+
+RIGHT_OF: dict[Callable[..., Any], str] = {}
+"""The right that each dependency asks for."""
 
 
 class Scope(Struct, frozen=True):
@@ -29,7 +38,7 @@ class Scope(Struct, frozen=True):
 
     @property
     def tenant_id(self) -> str:
-        return self.tenant.tenant.id
+        return self.tenant.tenant.key
 
 
 async def _backend(request: Request) -> Backend:
@@ -48,18 +57,6 @@ async def _identity(request: Request, backend: BackendOf) -> Identity:
 _Identity = Annotated[Identity, Depends(_identity)]
 
 
-async def _operator(identity: _Identity) -> Admin:
-    if isinstance(identity, TenantUser):
-        raise Forbidden("this needs an API key; a tenant's token is not enough")
-    return identity
-
-
-async def _caller(identity: _Identity, backend: BackendOf) -> Identity:
-    if isinstance(identity, TenantUser) and await backend.store.tenant(identity.tenant_id) is None:
-        raise Unauthorized("the token's tenant does not exist")
-    return identity
-
-
 async def _actor(identity: _Identity, request: Request) -> Actor:
     return actor_of(identity, request.client.host if request.client else None)
 
@@ -68,21 +65,77 @@ ActorOf = Annotated[Actor, Depends(_actor)]
 """Who is calling, for the audit log."""
 
 
-async def _scope(tenant_id: TenantId, identity: _Identity, actor: ActorOf, backend: BackendOf) -> Scope:
-    by_tenant = isinstance(identity, TenantUser)
-    if isinstance(identity, TenantUser) and identity.tenant_id != tenant_id:
-        raise Forbidden("the token is for another tenant")
-    tenant = await backend.store.tenant(tenant_id)
-    if tenant is None:
-        raise Unauthorized("the token's tenant does not exist") if by_tenant else NotFound("tenant not found")
-    return Scope(tenant, actor)
+def _caller(right: str) -> Callable[..., Awaitable[Identity]]:
+    async def caller(identity: _Identity, backend: BackendOf) -> Identity:
+        require(identity, right)
+        if isinstance(identity, TenantUser):
+            await backend.access.summary(identity)
+        return identity
+
+    RIGHT_OF[caller] = right
+    return caller
 
 
-Operator = Annotated[Admin, Depends(_operator)]
-"""An API key and nothing less."""
+def _scope(right: str) -> Callable[..., Awaitable[Scope]]:
+    async def scope(tenant_id: TenantId, identity: _Identity, actor: ActorOf, backend: BackendOf) -> Scope:
+        require(identity, right)
+        key = backend.store.key_of(tenant_id)
+        if isinstance(identity, TenantUser):
+            if id_of(identity.tenant_id) != id_of(key):
+                raise Forbidden("the token is for another tenant")
+            return Scope(await backend.access.summary(identity), actor)
+        _refuse_others(identity, key)
+        tenant = await backend.store.tenant(key)
+        if tenant is None:
+            raise NotFound("tenant not found")
+        return Scope(tenant, actor)
 
-Caller = Annotated[Identity, Depends(_caller)]
-"""An API key, or the token of a living tenant."""
+    RIGHT_OF[scope] = right
+    return scope
 
-TenantScope = Annotated[Scope, Depends(_scope)]
-"""An API key with a known tenant in the path, or the token of that tenant."""
+
+async def _operator(identity: _Identity) -> Identity:
+    require(identity, OPERATE)
+    if identity.tenant_id is not None:
+        raise Forbidden("this API key is for one tenant only; this needs one that is for all")
+    return identity
+
+
+async def _operated(tenant_id: TenantId, identity: _Identity, backend: BackendOf) -> str:
+    require(identity, OPERATE)
+    key = backend.store.key_of(tenant_id)
+    _refuse_others(identity, key)
+    return key
+
+
+RIGHT_OF |= {_operator: OPERATE, _operated: OPERATE}
+
+
+def _refuse_others(identity: Identity, tenant_id: str) -> None:
+    if identity.tenant_id not in {None, tenant_id}:
+        raise Forbidden("the API key is for another tenant")
+
+
+Operator = Annotated[Identity, Depends(_operator)]
+"""An API key for everything, and nothing less."""
+
+TenantKey = Annotated[str, Depends(_operated)]
+"""The key of the tenant in the path, known or not, for an API key that may do everything to it."""
+
+Caller = Annotated[Identity, Depends(_caller(VIEW))]
+"""An API key, or the token of a living tenant, that may look."""
+
+CallerToManage = Annotated[Identity, Depends(_caller(MANAGE))]
+"""The same that may change things."""
+
+CallerToReplay = Annotated[Identity, Depends(_caller(REPLAY))]
+"""The same that may have events sent again, or not at all."""
+
+TenantScope = Annotated[Scope, Depends(_scope(VIEW))]
+"""An API key with a known tenant in the path, or the token of that tenant, that may look."""
+
+ScopeToManage = Annotated[Scope, Depends(_scope(MANAGE))]
+"""The same that may change things."""
+
+ScopeToReplay = Annotated[Scope, Depends(_scope(REPLAY))]
+"""The same that may have events sent again."""

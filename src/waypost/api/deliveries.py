@@ -11,7 +11,7 @@ from waypost.api import describe as doc
 from waypost.api import pages
 from waypost.api import render_deliveries as render
 from waypost.api.answers import answer
-from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, Caller, CallerToReplay
 from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
 from waypost.api.view import tenants_in_view, view_of
@@ -55,7 +55,7 @@ async def list_deliveries(caller: Caller, query: QueryOf, backend: BackendOf) ->
     """
     page = pages.DELIVERIES.page(query)
     conditions = DeliveryQuery(
-        tenant_ids=tenants_in_view(caller, query),
+        tenant_ids=tenants_in_view(caller, query, backend),
         destination_ids=query.many("destination_id"),
         event_ids=query.many("event_id"),
         statuses=tuple(map(Status, query.choices("status", STATUSES))),
@@ -89,7 +89,9 @@ async def get_delivery(delivery_id: DeliveryId, caller: Caller, backend: Backend
     responses={200: _ONE, **doc.errors(404, 409)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def cancel_delivery(delivery_id: DeliveryId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+async def cancel_delivery(
+    delivery_id: DeliveryId, caller: CallerToReplay, actor: ActorOf, backend: BackendOf
+) -> Response:
     """It is not tried any more, unless somebody asks for it. An attempt that is under way may still arrive.
 
     One that is cancelled already stays so; one that was delivered or has failed for good is refused.

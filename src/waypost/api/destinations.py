@@ -10,7 +10,7 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api import render
 from waypost.api.answers import answer
-from waypost.api.auth import BackendOf, TenantScope
+from waypost.api.auth import BackendOf, ScopeToManage, TenantScope
 from waypost.api.body import Body
 from waypost.api.paths import DECODED
 from waypost.api.query import QueryOf
@@ -48,7 +48,7 @@ async def list_destinations(scope: TenantScope, query: QueryOf, backend: Backend
     responses={201: _ONE, **doc.errors(400, 403, 404, 413, 422)},
     openapi_extra=doc.operation(doc.ANYONE, body="DestinationCreate"),
 )
-async def create_destination(scope: TenantScope, body: Body, backend: BackendOf) -> Response:
+async def create_destination(scope: ScopeToManage, body: Body, backend: BackendOf) -> Response:
     """What `config` and `credentials` hold depends on the `type`. Nothing is called while saving."""
     created = await backend.manager.create(scope.tenant_id, body, by=scope.actor)
     return answer(render.destination(created, backend.registry), 201)
@@ -75,7 +75,7 @@ async def get_destination(scope: TenantScope, destination_id: DestinationId, bac
     openapi_extra=doc.operation(doc.ANYONE, body="DestinationUpdate"),
 )
 async def update_destination(
-    scope: TenantScope, destination_id: DestinationId, body: Body, backend: BackendOf
+    scope: ScopeToManage, destination_id: DestinationId, body: Body, backend: BackendOf
 ) -> Response:
     """A merge patch (RFC 7396): what is left out stays, null removes. The type cannot change.
 
@@ -92,7 +92,7 @@ async def update_destination(
     responses={200: doc.returns("Success"), **doc.errors(403, 404)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def delete_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
+async def delete_destination(scope: ScopeToManage, destination_id: DestinationId, backend: BackendOf) -> Response:
     """What was still to be delivered to it is cancelled; its attempts stay on record."""
     await backend.manager.delete(scope.tenant_id, destination_id, by=scope.actor)
     return answer({"success": True})
@@ -105,7 +105,7 @@ async def delete_destination(scope: TenantScope, destination_id: DestinationId, 
     responses={200: _ONE, **doc.errors(403, 404, 409)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def enable_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
+async def enable_destination(scope: ScopeToManage, destination_id: DestinationId, backend: BackendOf) -> Response:
     """Let events go to it again. Idempotent."""
     enabled = await backend.manager.enable(scope.tenant_id, destination_id, by=scope.actor)
     return answer(render.destination(enabled, backend.registry))
@@ -118,7 +118,7 @@ async def enable_destination(scope: TenantScope, destination_id: DestinationId, 
     responses={200: _ONE, **doc.errors(403, 404, 409)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def disable_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
+async def disable_destination(scope: ScopeToManage, destination_id: DestinationId, backend: BackendOf) -> Response:
     """Let no event go to it until it is enabled. Idempotent."""
     disabled = await backend.manager.disable(scope.tenant_id, destination_id, by=scope.actor)
     return answer(render.destination(disabled, backend.registry))

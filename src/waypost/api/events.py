@@ -78,7 +78,10 @@ async def list_events(caller: Caller, query: QueryOf, backend: BackendOf) -> Res
 
     With `q`, `metadata` or `data` they are sorted by `accepted_at`, and `search` says how far the index has come.
     """
-    selected, include = conditions(query, tenants_in_view(caller, query)), query.choices("include", ("deliveries",))
+    selected, include = (
+        conditions(query, tenants_in_view(caller, query, backend)),
+        query.choices("include", ("deliveries",)),
+    )
     listing = pages.EVENTS if selected.search is None else pages.FOUND
     page = listing.page(query)
     searched = {} if selected.search is None else {"search": await _progress(query, backend)}
@@ -142,7 +145,7 @@ async def get_event(event_id: EventId, caller: Caller, query: QueryOf, backend: 
 
 
 async def _found(event_id: str, caller: Identity, query: Query, backend: Backend) -> StoredEvent:
-    found = await backend.store.event(event_id, tenant_id=one_tenant_in_view(caller, query))
+    found = await backend.store.event(event_id, tenant_id=one_tenant_in_view(caller, query, backend))
     if found is None:
         raise NotFound("event not found")
     return found

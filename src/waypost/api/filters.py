@@ -22,7 +22,7 @@ from waypost.core.errors import Invalid
 from waypost.core.filters import Dialect
 from waypost.core.model import Event, Micros
 from waypost.flow import clock
-from waypost.flow.access import Identity, TenantUser
+from waypost.flow.access import Identity
 from waypost.flow.filtering import converted, verdicts
 from waypost.store.base import EventQuery, Page
 
@@ -114,7 +114,8 @@ def _event(number: int, sample: Sample, now: Micros, problems: list[str]) -> Eve
 
 
 async def _last(trial: Trial, caller: Identity, backend: Backend, most: int) -> list[Event]:
-    tenant_id = caller.tenant_id if isinstance(caller, TenantUser) else trial.tenant_id
+    named = None if trial.tenant_id is None else backend.store.key_of(trial.tenant_id)
+    tenant_id = caller.tenant_id or named
     if tenant_id is None:
         raise Invalid(["tenant_id is required"])
     if trial.last is None or not 1 <= trial.last <= most:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,6 +18,7 @@ from waypost.api.query import Query, QueryOf, instant
 from waypost.api.view import view_of
 from waypost.core import metering, times
 from waypost.core.errors import BadRequest, Forbidden
+from waypost.core.incarnations import id_of, incarnation_of
 from waypost.core.metering import ATTEMPTS, EVENTS, Granularity, Subject
 from waypost.core.model import Micros
 from waypost.flow.access import Identity
@@ -118,6 +120,8 @@ async def _answer(subject: Subject, caller: Identity, query: Query, backend: Bac
         if "tenant_id" in dimensions or "tenant_id" in filters:
             raise Forbidden("tenant_id is neither a dimension nor a filter for a tenant's token")
         filters["tenant_id"] = (tenant_id,)
+    elif "tenant_id" in filters:
+        filters["tenant_id"] = tuple(map(backend.store.key_of, filters["tenant_id"]))
     measures = query.many("measures")
     if not measures or not set(measures) <= set(subject.measures):
         raise BadRequest(f"measures must be at least one of: {', '.join(subject.measures)}")
@@ -135,7 +139,7 @@ async def _answer(subject: Subject, caller: Identity, query: Query, backend: Bac
         dimensions=tuple(dict.fromkeys(dimensions)),
         filters=filters,
     )
-    return await asyncio.to_thread(lambda: answer(_render(found)))
+    return await asyncio.to_thread(lambda: answer(_render(found, backend.store.key_of)))
 
 
 def _instant(query: Query, name: str) -> Micros:
@@ -167,11 +171,14 @@ def _filters(subject: Subject, query: Query) -> dict[str, tuple[str, ...]]:
     return {name: values for name, values in given.items() if values}
 
 
-def _render(found: Answer) -> dict[str, Any]:
+def _render(found: Answer, key_of: Callable[[str], str]) -> dict[str, Any]:
     question = found.question
     bucketed = question.granularity is not None
     starts = [{"time_bucket": times.render(edge)} if bucketed else {} for edge in question.edges[:-1]]
     named = {values: dict(zip(question.dimensions, values, strict=True)) for _, values, _ in found.points}
+    if "tenant_id" in question.dimensions:
+        for values in named.values():
+            values["tenant_id"] = _told_apart(values["tenant_id"], key_of)
     data = [
         {
             **starts[point.bucket],
@@ -188,3 +195,9 @@ def _render(found: Answer) -> dict[str, Any]:
         "truncated": found.truncated,
     }
     return {"data": data, "metadata": metadata}
+
+
+def _told_apart(key: str, key_of: Callable[[str], str]) -> str:
+    """The tenant's id; of a former tenant of an id that was used again, also which one it was."""
+    id_ = id_of(key)
+    return id_ if key_of(id_) == key else f"{id_} {incarnation_of(key)}"

@@ -76,12 +76,29 @@ class TenantPage(_Model):
     count: Annotated[int, _eg("How many tenants there are on all pages.", 42)]
 
 
-class TenantToken(_Model):
-    token: Annotated[str, _eg("A bearer token for all that this tenant may do.", "eyJhbGciOiJIUzI1NiJ9...")]
+Right = Literal["view", "manage", "replay"]
+
+
+class _Token(_Model):
+    id: Annotated[str, _eg("What the token can be revoked by: its claim `jti`.", "tok_7f3k_6930f1a0")]
+    rights: Annotated[list[Right], _eg("What the token allows.", ["view"])]
+    expires_at: datetime
+
+
+class TenantToken(_Token):
+    token: Annotated[str, _eg("A bearer token for what its rights allow on this tenant.", "eyJhbGciOiJIUzI1NiJ9...")]
     tenant_id: Annotated[str, _eg("The tenant it is for.", "acme")]
 
 
-class PortalLink(_Model):
+class TokenRevocation(_Model):
+    """Exactly one of the three."""
+
+    id: Annotated[str | None, _eg("The token's `id`.", "tok_7f3k_6930f1a0")] = None
+    token: Annotated[str | None, _eg("The token itself.", "eyJhbGciOiJIUzI1NiJ9...")] = None
+    all: Annotated[Literal[True] | None, Field(description="All tokens made up to now.")] = None
+
+
+class PortalLink(_Token):
     redirect_url: Annotated[
         str, _eg("Send the tenant's browser here. The token is in the fragment.", "https://hooks.example/portal/acme")
     ]
@@ -390,11 +407,17 @@ class DestinationTypeSchema(_Model):
     credential_fields: list[FieldSchema]
 
 
+KeyScope = Literal["publish", "read", "admin"]
+
+
 class ApiKey(_Model):
     id: Annotated[str, _eg("The key's id.", "key_x1")]
     name: Annotated[str, _eg("What it is for.", "ci")]
     hint: Annotated[str, _eg("How the key begins.", "wpk_7f3k")]
+    scopes: Annotated[list[KeyScope], _eg("What it allows.", ["admin"])]
+    tenant_id: Annotated[str | None, _eg("The only tenant that it is for; null for all.", "acme")]
     created_at: datetime
+    expires_at: Annotated[datetime | None, Field(description="When it ends; null for never.")]
 
 
 class NewApiKey(ApiKey):
@@ -403,6 +426,12 @@ class NewApiKey(ApiKey):
 
 class ApiKeyCreate(_Model):
     name: Annotated[str, Field(min_length=1, max_length=100, description="What it is for; unique.", examples=["ci"])]
+    scopes: Annotated[
+        list[KeyScope],
+        _eg("`publish`: to publish; `read`: to look at everything; `admin`: to do everything.", ["publish"]),
+    ] = ["admin"]
+    tenant_id: Annotated[str | None, _eg("The only tenant that it is for; it ends with it.", "acme")] = None
+    expires_at: Annotated[datetime | None, Field(description="When it ends; never, when left out.")] = None
 
 
 class Worker(_Model):

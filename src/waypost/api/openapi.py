@@ -73,6 +73,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     models.Tenant,
     models.TenantPage,
     models.TenantToken,
+    models.TokenRevocation,
     models.PortalLink,
     models.Event,
     models.EventWithSkips,

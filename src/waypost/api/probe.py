@@ -8,7 +8,7 @@ from starlette.responses import Response
 from waypost.api import describe as doc
 from waypost.api import models, render
 from waypost.api.answers import answer
-from waypost.api.auth import BackendOf, TenantScope
+from waypost.api.auth import BackendOf, ScopeToManage
 from waypost.api.destinations import DestinationId
 from waypost.api.query import QueryOf
 
@@ -40,7 +40,7 @@ _PENDING = {
     },
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def verify_destination(scope: TenantScope, destination_id: DestinationId, backend: BackendOf) -> Response:
+async def verify_destination(scope: ScopeToManage, destination_id: DestinationId, backend: BackendOf) -> Response:
     """Check the credentials and that the destination can be reached, as far as its service allows. Nothing is sent."""
     destination = await backend.manager.destination(scope.tenant_id, destination_id)
     verdict = await backend.probe.verify(destination, by=scope.actor)
@@ -59,7 +59,7 @@ async def verify_destination(scope: TenantScope, destination_id: DestinationId, 
     openapi_extra=doc.operation(doc.ANYONE, doc.INCLUDE),
 )
 async def test_destination(
-    scope: TenantScope, destination_id: DestinationId, query: QueryOf, backend: BackendOf
+    scope: ScopeToManage, destination_id: DestinationId, query: QueryOf, backend: BackendOf
 ) -> Response:
     """An event of topic `waypost.test` goes to this destination alone, whatever its topics and filter say.
 

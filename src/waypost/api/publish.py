@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from waypost.api.decode import decode
 from waypost.api.errors import describe, headers_of
 from waypost.core import ids, times, topics
-from waypost.core.errors import BadRequest, Invalid, MethodNotAllowed, TooLarge, WaypostError
+from waypost.core.errors import BadRequest, Forbidden, Invalid, MethodNotAllowed, TooLarge, WaypostError
 from waypost.core.model import Event
 from waypost.flow import textmaps
 from waypost.observe.tracing import NullTracer, Tracer
@@ -74,15 +74,17 @@ class Limits(Struct, frozen=True, kw_only=True):
 class PublishEndpoint:
     """Answers both routes.
 
-    `authorise` raises Unauthorized or Forbidden for anything but an admin key, `check` Invalid for an event whose data
-    is not what its topic's should be.
+    `authorise` raises Unauthorized or Forbidden for anything but an API key that may publish, and gives the key of the
+    only tenant that it may publish for, if there is one; `key_of` gives a tenant's key by its id. `check` raises
+    Invalid for an event whose data is not what its topic's should be.
     """
 
     def __init__(
         self,
         publisher: Publisher,
         *,
-        authorise: Callable[[bytes | None], object],
+        authorise: Callable[[bytes | None], str | None],
+        key_of: Callable[[str], str] = str,
         next_seq: Callable[[], int],
         catalogue: Callable[[], frozenset[str]],
         limits: Limits,
@@ -92,6 +94,7 @@ class PublishEndpoint:
     ) -> None:
         self._publisher = publisher
         self._authorise = authorise
+        self._key_of = key_of
         self._next_seq = next_seq
         self._catalogue = catalogue
         self._check = check
@@ -108,8 +111,8 @@ class PublishEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _must_be_post(scope)
-            self._authorise(_header(scope, b"authorization"))
-            await _respond(send, _HTTP_ACCEPTED, await self._handlers[scope["raw_path"]](scope, receive))
+            only = self._authorise(_header(scope, b"authorization"))
+            await _respond(send, _HTTP_ACCEPTED, await self._handlers[scope["raw_path"]](scope, receive, only))
         except Exception as error:  # noqa: BLE001  whatever went wrong, the caller gets an answer and never a 202
             if not isinstance(error, WaypostError):
                 _log.exception("publish_crashed")
@@ -118,41 +121,44 @@ class PublishEndpoint:
             extra = [(name.encode(), value.encode()) for name, value in headers_of(error).items()]
             await _respond(send, status, msgspec.json.encode(body), extra)
 
-    async def _publish(self, scope: Scope, receive: Receive) -> bytes:
+    async def _publish(self, scope: Scope, receive: Receive, only: str | None) -> bytes:
         body = await _read(scope, receive, self._limits.event_bytes)
-        event = self._event(decode(_one, body), self._caller(scope["headers"]))
+        event = self._event(decode(_one, body), self._caller(scope["headers"]), only)
         return msgspec.json.encode(_response(event, await self._publisher.publish(event)))
 
-    async def _publish_batch(self, scope: Scope, receive: Receive) -> bytes:
+    async def _publish_batch(self, scope: Scope, receive: Receive, only: str | None) -> bytes:
         body = await _read(scope, receive, self._limits.batch_bytes)
         parts = decode(_batch, body).events if body.lstrip().startswith(b"{") else decode(_list, body)
         if not 0 < len(parts) <= self._limits.batch_events:
             raise Invalid([f"events must hold 1 to {self._limits.batch_events} events"])
         caller = self._caller(scope["headers"])
-        events = [self._batched(number, part, caller) for number, part in enumerate(parts)]
+        events = [self._batched(number, part, caller, only) for number, part in enumerate(parts)]
         accepted = await self._publisher.publish_many(events)
         results = [_response(event, came) for event, came in zip(events, accepted, strict=True)]
         return msgspec.json.encode({"results": results})
 
-    def _batched(self, number: int, part: Raw, trace: str | None) -> Event:
+    def _batched(self, number: int, part: Raw, trace: str | None, only: str | None) -> Event:
         if len(part) > self._limits.event_bytes:
             raise TooLarge(f"events[{number}] is larger than {self._limits.event_bytes} bytes")
         try:
-            return self._event(decode(_one, bytes(part)), trace)
+            return self._event(decode(_one, bytes(part)), trace, only)
         except Invalid as error:
             problems = error.data if isinstance(error.data, list) else [error.message]
             raise Invalid([f"events[{number}].{problem}" for problem in problems]) from None
 
-    def _event(self, request: PublishRequest, trace: str | None) -> Event:
+    def _event(self, request: PublishRequest, trace: str | None, only: str | None) -> Event:
         data = bytes(request.data)
         problems = _problems(request, data, self._catalogue(), self._limits)
         if problems:
             raise Invalid(problems)
+        tenant_id = self._key_of(request.tenant_id)
+        if only is not None and tenant_id != only:
+            raise Forbidden("the API key is for another tenant")
         seq = self._next_seq()
         event = Event(
             seq=seq,
             id=request.id or ids.encode("evt", seq),
-            tenant_id=request.tenant_id,
+            tenant_id=tenant_id,
             topic=request.topic or "",
             time=ids.time_of(seq) if request.time is None else (request.time - _EPOCH) // _MICROSECOND,
             data=data,

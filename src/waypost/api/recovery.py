@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from waypost.api import describe as doc
 from waypost.api.answers import answer
-from waypost.api.auth import BackendOf, TenantScope
+from waypost.api.auth import BackendOf, ScopeToReplay, TenantScope
 from waypost.api.body import OptionalBody
 from waypost.api.destinations import DestinationId
 from waypost.core import times
@@ -52,7 +52,7 @@ async def get_health(scope: TenantScope, destination_id: DestinationId, backend:
     openapi_extra=doc.operation(doc.ANYONE, body="Recovery", body_required=False),
 )
 async def recover(
-    scope: TenantScope, destination_id: DestinationId, body: OptionalBody, backend: BackendOf
+    scope: ScopeToReplay, destination_id: DestinationId, body: OptionalBody, backend: BackendOf
 ) -> Response:
     """Events that were published while it was disabled, and would have gone there, are delivered now.
 

@@ -10,6 +10,7 @@ import msgspec
 from waypost.connect import fields
 from waypost.connect.registry import Registry
 from waypost.core import ids, times
+from waypost.core.incarnations import id_of
 from waypost.core.model import DeliveryState, Destination, Disabling, Event, TenantSummary
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
@@ -78,7 +79,7 @@ def event(stored: StoredEvent) -> dict[str, Any]:
     """An event with its data byte for byte as it was published."""
     return {
         "id": stored.event.id,
-        "tenant_id": stored.event.tenant_id,
+        "tenant_id": id_of(stored.event.tenant_id),
         "matched_destination_ids": stored.matched_destination_ids,
         **_event_parts(stored.event),
         "data": msgspec.Raw(stored.event.data),
@@ -114,7 +115,7 @@ def attempt(
     value = stored.attempt
     shown: dict[str, Any] = {
         "id": ids.encode(ATTEMPT_PREFIX, value.seq),
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "status": "success" if value.ok else "failed",
         "time": times.render(value.time),
         "code": value.code,
@@ -155,7 +156,15 @@ def topic(listed: Listed) -> dict[str, Any]:
 
 
 def api_key(key: ApiKey) -> dict[str, Any]:
-    return {"id": key.id, "name": key.name, "hint": key.hint, "created_at": times.render(key.created_at)}
+    return {
+        "id": key.id,
+        "name": key.name,
+        "hint": key.hint,
+        "scopes": key.scopes,
+        "tenant_id": id_of(key.tenant_id),
+        "created_at": times.render(key.created_at),
+        "expires_at": times.render_optional(key.expires_at),
+    }
 
 
 def new_api_key(new: NewKey) -> dict[str, Any]:
@@ -166,7 +175,7 @@ def new_api_key(new: NewKey) -> dict[str, Any]:
 def _event_of(stored: StoredAttempt, *, with_data: bool) -> dict[str, Any]:
     summary = {
         "id": stored.event.id,
-        "tenant_id": stored.event.tenant_id,
+        "tenant_id": id_of(stored.event.tenant_id),
         "destination_id": stored.destination.id,
         **_event_parts(stored.event),
     }
@@ -176,7 +185,10 @@ def _event_of(stored: StoredAttempt, *, with_data: bool) -> dict[str, Any]:
 def _destination_of(stored: StoredAttempt, registry: Registry) -> dict[str, Any]:
     """The destination of an attempt. It has no need of its credentials, so whatever is in them is masked."""
     to = stored.destination
-    return destination(to, registry) | {"tenant_id": to.tenant_id, "credentials": fields.redact((), to.credentials)}
+    return destination(to, registry) | {
+        "tenant_id": id_of(to.tenant_id),
+        "credentials": fields.redact((), to.credentials),
+    }
 
 
 def _event_parts(value: Event) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from waypost.connect import fields
 from waypost.connect.channel import ChannelType
 from waypost.core import ids, times
 from waypost.core.alerts import Channel, Rule
+from waypost.core.incarnations import id_of
 from waypost.core.model import Actor
 from waypost.flow import thresholds
 from waypost.flow.notices import ALERT_PREFIX, Writer, shown
@@ -25,7 +26,7 @@ def rule(value: Rule) -> dict[str, Any]:
         "kind": value.kind,
         "owner": "operator" if value.owner is None else "tenant",
         "built_in": built_in,
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "destination_id": value.destination_id,
         "enabled": value.enabled,
         "severity": value.severity,
@@ -42,7 +43,7 @@ def channel(value: Channel, state: ChannelState, types: Mapping[str, ChannelType
     kind = types.get(value.type)
     return {
         "id": value.id,
-        "tenant_id": value.owner,
+        "tenant_id": id_of(value.owner),
         "type": value.type,
         "name": value.name,
         "target": kind.target(value.config, value.credentials) if kind else "",
@@ -74,7 +75,7 @@ def alert(value: Alert, writer: Writer) -> dict[str, Any]:
         "severity": value.severity,
         "audience": value.audience,
         "rule_id": value.rule_id,
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "destination_id": value.destination_id,
         "event_id": None if occurrence is None else occurrence.event.id,
         "attempt_id": None if occurrence is None else ids.encode(ATTEMPT_PREFIX, occurrence.attempt.seq),
@@ -100,7 +101,7 @@ def entry(value: Entry, view: str | None) -> dict[str, Any]:
         "time": times.render(ids.time_of(value.seq)),
         "actor": actor(value.actor, view),
         "action": value.action,
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "subject": value.subject,
         "detail": _detail(value.detail),
     }

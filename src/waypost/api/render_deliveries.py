@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from waypost.core import ids, times
+from waypost.core.incarnations import id_of
 from waypost.core.model import Micros
 from waypost.core.status import Status
 from waypost.flow.deliveries import DELIVERY_PREFIX
@@ -13,7 +14,7 @@ from waypost.store.deliveries import StoredDelivery
 
 def delivery(value: StoredDelivery) -> dict[str, Any]:
     return {
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "event_id": value.event_id,
         "topic": value.topic,
         "accepted_at": times.render(ids.time_of(value.event_seq)),

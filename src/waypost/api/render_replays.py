@@ -6,6 +6,7 @@ from typing import Any
 
 from waypost.api.render_alerts import actor
 from waypost.core import times
+from waypost.core.incarnations import id_of
 from waypost.core.status import standing
 from waypost.flow.replays import replay_id
 from waypost.store.replays import Replay, Replayed
@@ -19,7 +20,7 @@ def replay(value: Replay, view: str | None) -> dict[str, Any]:
     return {
         "id": replay_id(value),
         "status": value.state.name.lower(),
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "destination_id": value.destination_id,
         "events": value.asked,
         "missed": value.wanted.missed,
@@ -41,7 +42,7 @@ def preview(value: Replay, left: int | None) -> dict[str, Any]:
 def delivery(value: Replayed) -> dict[str, Any]:
     return {
         "event_id": value.event_id,
-        "tenant_id": value.tenant_id,
+        "tenant_id": id_of(value.tenant_id),
         "destination_id": value.destination_id,
         "result": next(name for name, ok in RESULTS.items() if ok is value.ok),
         "delivery_state": None if value.state is None else standing(value.state),

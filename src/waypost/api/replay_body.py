@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import chain
 from typing import Any
@@ -18,8 +18,11 @@ _FIELDS = ("tenant_id", "destination_id", "events", "missed", "dry_run")
 _WORDS = tuple(parameter["name"] for parameter in CONDITIONS)
 
 
-def read(body: Any, tenant_id: str | None) -> tuple[Wish, bool]:
-    """What is wanted, and whether it is only to be tried. `tenant_id` is the tenant that is asking. Raises Invalid."""
+def read(body: Any, tenant_id: str | None, key_of: Callable[[str], str]) -> tuple[Wish, bool]:
+    """What is wanted, and whether it is only to be tried. `tenant_id` is the tenant that is asking. Raises Invalid.
+
+    `key_of` knows the tenants' keys by their ids.
+    """
     body = {name: value for name, value in json_object(body).items() if value is not None}
     asked = body.get("events", {})
     problems = strangers(body, _FIELDS, "a replay")
@@ -29,8 +32,9 @@ def read(body: Any, tenant_id: str | None) -> tuple[Wish, bool]:
     problems = problems or list(_contradictions(body, asked, tenant_id))
     if problems:
         raise Invalid(problems)
-    tenant_id = tenant_id or body.get("tenant_id")
-    query = _selected(asked, tenant_id)
+    if tenant_id is None and "tenant_id" in body:
+        tenant_id = key_of(body["tenant_id"])
+    query = _selected(asked, tenant_id, key_of)
     wish = Wish(
         tenant_id=query.tenant_ids[0] if len(query.tenant_ids) == 1 else None,
         destination_id=body.get("destination_id"),
@@ -41,11 +45,11 @@ def read(body: Any, tenant_id: str | None) -> tuple[Wish, bool]:
     return wish, body.get("dry_run", False)
 
 
-def _selected(asked: dict[str, Any], tenant_id: str | None) -> EventQuery:
+def _selected(asked: dict[str, Any], tenant_id: str | None, key_of: Callable[[str], str]) -> EventQuery:
     """What the filter says to the list of events, which overlooks what it does not understand: here it is refused."""
     said = [part for word, value in asked.items() for part in _said(word, value)]
     query = Query([*chain.from_iterable(said)])
-    tenant_ids = query.many("tenant_id") if tenant_id is None else (tenant_id,)
+    tenant_ids = tuple(map(key_of, query.many("tenant_id"))) if tenant_id is None else (tenant_id,)
     try:
         selected = conditions(query, tenant_ids)
     except Invalid as error:

@@ -11,7 +11,7 @@ from waypost.api import describe as doc
 from waypost.api import pages
 from waypost.api import render_replays as render
 from waypost.api.answers import answer
-from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, Caller, CallerToReplay
 from waypost.api.backend import Backend
 from waypost.api.body import Body
 from waypost.api.events import SEARCHED
@@ -45,14 +45,14 @@ _STATUSES = tuple(state.name.lower() for state in ReplayState)
     },
     openapi_extra=doc.operation(doc.ANYONE, body="ReplayCreate"),
 )
-async def create_replay(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
+async def create_replay(caller: CallerToReplay, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """One more attempt for every delivery of the selected events, as `POST /retry` makes one.
 
     What is sent is what was accepted up to now. It goes out beside live traffic, which has precedence, and goes on
     after a restart. With `dry_run` nothing is sent: the answer says how many deliveries it would be, and how many would
     be left out and why.
     """
-    wish, dry_run = read(body, view_of(caller))
+    wish, dry_run = read(body, view_of(caller), backend.store.key_of)
     if wish.query.search is not None and not backend.settings.search:
         asked = [word for word in SEARCHED if word in wish.asked]
         raise Invalid([f"events.{word} needs the search index, which this server has switched off" for word in asked])
@@ -78,7 +78,7 @@ async def list_replays(caller: Caller, query: QueryOf, backend: BackendOf) -> Re
     """Replays, newest first. A tenant's token sees those of the tenant's events alone."""
     page = pages.REPLAYS.page(query)
     conditions = ReplayQuery(
-        tenant_ids=tenants_in_view(caller, query),
+        tenant_ids=tenants_in_view(caller, query, backend),
         states=tuple(ReplayState[status.upper()] for status in query.choices("status", _STATUSES)),
     )
     part = await backend.store.replays.replays(conditions, page)
@@ -104,7 +104,7 @@ async def get_replay(replay_id: ReplayId, caller: Caller, backend: BackendOf) ->
     responses={200: _ONE, **doc.errors(404, 409)},
     openapi_extra=doc.operation(doc.ANYONE),
 )
-async def cancel_replay(replay_id: ReplayId, caller: Caller, actor: ActorOf, backend: BackendOf) -> Response:
+async def cancel_replay(replay_id: ReplayId, caller: CallerToReplay, actor: ActorOf, backend: BackendOf) -> Response:
     """Nothing more is sent. The few attempts that are due already are made."""
     cancelled = await backend.replays.cancel(await _one(replay_id, caller, backend), by=actor)
     return answer(render.replay(cancelled, view_of(caller)))

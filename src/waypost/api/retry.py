@@ -9,11 +9,10 @@ from starlette.responses import Response
 
 from waypost.api import describe as doc
 from waypost.api.answers import answer
-from waypost.api.auth import ActorOf, BackendOf, Caller
+from waypost.api.auth import ActorOf, BackendOf, CallerToReplay
 from waypost.api.body import Body
 from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid
-from waypost.flow.access import TenantUser
 
 router = APIRouter(tags=["Retry"])
 
@@ -28,7 +27,7 @@ _REQUIRED = ("event_id", "destination_id")
     responses={202: doc.returns("Success"), **doc.errors(400, 404, 413, 422, 429)},
     openapi_extra=doc.operation(doc.ANYONE, body="RetryRequest"),
 )
-async def retry(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
+async def retry(caller: CallerToReplay, actor: ActorOf, body: Body, backend: BackendOf) -> Response:
     """One more attempt, now, whatever became of the earlier ones.
 
     It takes the place of a scheduled retry; if it fails, the schedule goes on with its next step. The destination has
@@ -36,9 +35,8 @@ async def retry(caller: Caller, actor: ActorOf, body: Body, backend: BackendOf) 
     event may be sent again by hand is limited, and how many events a tenant may send again within an hour.
     """
     event_id, destination_id, tenant_id = _read(body)
-    if isinstance(caller, TenantUser):
-        tenant_id = caller.tenant_id
-    await backend.retry(event_id, destination_id, tenant_id, by=actor)
+    named = None if tenant_id is None else backend.store.key_of(tenant_id)
+    await backend.retry(event_id, destination_id, caller.tenant_id or named, by=actor)
     return answer({"success": True}, 202)
 
 

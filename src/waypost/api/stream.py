@@ -91,7 +91,7 @@ async def stream(caller: Caller, query: QueryOf, request: Request, backend: Back
     listener = Listener(
         backend.live,
         backend.store,
-        _wanted(query, tenants_in_view(caller, query)),
+        _wanted(query, tenants_in_view(caller, query, backend)),
         owner=view_of(caller),
         after=_last_id(request.headers.get("last-event-id") or query.one("last_id")),
     )
@@ -167,9 +167,7 @@ class _EventStream(Response):
         now, owner = time.monotonic(), self._listener.owner
         if now - self._checked_at >= _LOOK_SECONDS:
             self._checked_at = now
-            self._backend.access.identify(self._authorization)
-            if owner is not None and await self._backend.store.tenant(owner) is None:
-                raise Unauthorized("the token's tenant does not exist")
+            await self._backend.access.still(self._authorization, owner)
 
     async def _rendered(self, batch: Sequence[Message]) -> bytes:
         items = [message.item for message in batch if isinstance(message, Told)]

@@ -220,7 +220,7 @@ class AwsType(DestinationType):
         sts = AwsClient(tools.http, _sts_endpoint(options, region), STS, region=region, source=own)
         external_id = config.get("external_id") or None
         if external_id is None and not destination.credentials.get("key"):
-            external_id = destination.tenant_id
+            external_id = destination.tenant_id.replace(" ", "/")  # another for each tenant of an id
         role = AssumedRole(sts, config["role_arn"], external_id, f"waypost-{destination.id}")
         return Leased(role.fetch)
 

@@ -71,12 +71,20 @@ class Subscription(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Tenant(Struct, frozen=True, kw_only=True):
-    """A customer of the platform: the owner of destinations and the addressee of events."""
+    """A customer of the platform: the owner of destinations and the addressee of events.
+
+    `key` tells it from others that bore its id before (see `core/incarnations.py`): it is what everything else calls
+    `tenant_id`. A token that says an epoch has to say this one; one that does not, has to be no older than
+    `tokens_since`.
+    """
 
     id: str
+    key: str
     metadata: dict[str, str] | None
     created_at: Micros
     updated_at: Micros
+    epoch: int = 0
+    tokens_since: Micros = 0
 
 
 class TenantSummary(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from waypost.core.incarnations import id_of
 from waypost.core.model import Destination
 from waypost.flow import clock
 from waypost.flow.notify import Notifier
@@ -59,4 +60,4 @@ class Aftermath:
 
 
 def _names(destination: Destination) -> dict[str, str]:
-    return {"tenant_id": destination.tenant_id, "destination_id": destination.id}
+    return {"tenant_id": id_of(destination.tenant_id), "destination_id": destination.id}

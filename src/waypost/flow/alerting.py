@@ -27,6 +27,7 @@ from waypost.core.alerts import (
 )
 from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import Conflict, Forbidden, Invalid, NotFound
+from waypost.core.incarnations import id_of
 from waypost.core.model import Actor, Micros
 from waypost.flow import thresholds
 from waypost.flow.clock import token
@@ -113,7 +114,7 @@ class Alerting:
         sent = _object(body, _RULE_FIELDS, "an alert rule")
         problems: list[str] = []
         kind = _one_of("kind", sent.get("kind"), list(Kind), problems)
-        owner, tenant_id = _place(sent, view, problems)
+        owner, tenant_id = _place(sent, view, self._store.key_of, problems)
         if problems:
             raise Invalid(problems)
         kind = Kind(str(kind))
@@ -135,7 +136,7 @@ class Alerting:
             updated_at=now,
         )
         new = await self._with_changes(new, sent)
-        where = {"tenant_id": tenant_id, "destination_id": new.destination_id}
+        where = {"tenant_id": id_of(tenant_id), "destination_id": new.destination_id}
         entry = _entry(by, "alert_rule.create", new, {"kind": str(kind), **where})
         added = await self._store.alerting.add_rule(new, entry)
         self._changed()
@@ -247,6 +248,8 @@ class Alerting:
             problems.append("tenant_id must be text")
         if kind is None or problems:
             raise Invalid(problems)
+        if view is None and owner is not None:
+            owner = self._store.key_of(owner)
         await self._refuse_unknown(owner)
         now = self._now()
         new = Channel(
@@ -360,7 +363,9 @@ class Alerting:
         return seen.items[0]
 
 
-def _place(sent: Mapping[str, Any], view: str | None, problems: list[str]) -> tuple[str | None, str | None]:
+def _place(
+    sent: Mapping[str, Any], view: str | None, key_of: Callable[[str], str], problems: list[str]
+) -> tuple[str | None, str | None]:
     """The owner of a new rule, and the tenant for which it holds."""
     tenant_id = sent.get("tenant_id") if view is None else view
     problems += [
@@ -375,6 +380,8 @@ def _place(sent: Mapping[str, Any], view: str | None, problems: list[str]) -> tu
         problems.append("tenant_id is required for a tenant's rule")
     if sent.get("destination_id") is not None and tenant_id is None:
         problems.append("tenant_id is required with destination_id")
+    if view is None and isinstance(tenant_id, str):
+        tenant_id = key_of(tenant_id)
     return (tenant_id if owner == "tenant" else None), tenant_id
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from waypost.core import topics
 from waypost.core.bodies import json_object, strangers
 from waypost.core.errors import BadRequest, Invalid, NotFound
+from waypost.core.incarnations import id_of
 from waypost.core.model import SYSTEM, Actor, Event, Micros, Topic
 from waypost.core.schemas import Schema, SchemaError
 from waypost.store.alerting import Entry
@@ -106,7 +107,7 @@ class Catalogue:
             raise Invalid(problems)
         self._flagged("invalid")
         _log.warning(
-            "event_invalid", tenant_id=event.tenant_id, event_id=event.id, topic=event.topic, problems=problems
+            "event_invalid", tenant_id=id_of(event.tenant_id), event_id=event.id, topic=event.topic, problems=problems
         )
 
     # read

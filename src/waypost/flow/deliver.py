@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from waypost.core import ids
 from waypost.core.errors import Unavailable
+from waypost.core.incarnations import id_of
 from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.attempt import Attempts
@@ -546,7 +547,7 @@ def _line(destination: Destination, result: Result) -> dict[str, Any]:
     delivery, outcome, event = result.delivery, result.outcome, result.delivery.event
     return {
         "event": "attempt",
-        "tenant_id": destination.tenant_id,
+        "tenant_id": id_of(destination.tenant_id),
         "event_id": event.id,
         "topic": event.topic,
         "destination_id": destination.id,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 import structlog
 
 from waypost.core.errors import NotFound, Unavailable
+from waypost.core.incarnations import id_of
 from waypost.core.model import SYSTEM, Actor
 from waypost.flow import clock
 from waypost.flow.throttle import Throttle
@@ -58,7 +59,7 @@ class Expunger:
 
         Asked again meanwhile, it begins anew and takes what has come since.
         """
-        entry = Entry(actor=by, action="tenant.expunge", tenant_id=tenant_id, subject=tenant_id)
+        entry = Entry(actor=by, action="tenant.expunge", tenant_id=tenant_id, subject=id_of(tenant_id))
         begun = await self._store.retention.begin_expunging(tenant_id, now=clock.now(), entry=entry)
         self._woken.set()
         return begun
@@ -92,5 +93,5 @@ class Expunger:
                 moved, seqs, seconds = await self._store.retention.go_on(job, now=clock.now(), limit=_PIECE)
                 self._drop(job.tenant_id, frozenset(seqs))
                 if moved.finished_at is not None:
-                    _log.info("expunged", tenant_id=job.tenant_id, events=moved.events)
+                    _log.info("expunged", tenant_id=id_of(job.tenant_id), events=moved.events)
                 await self._throttle.rest(seconds)

@@ -130,6 +130,12 @@ class Live:
             if not self._joined[tenant_id]:
                 del self._joined[tenant_id]
 
+    def end(self, owner: str) -> None:
+        """End a tenant's streams: it was deleted."""
+        for listener in self._open:
+            if listener.owner == owner:
+                listener.ended.set()
+
     def close(self) -> None:
         """End all streams: the server stops."""
         self._closed = True

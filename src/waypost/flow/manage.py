@@ -13,6 +13,7 @@ from waypost.connect.registry import Registry
 from waypost.core import filters
 from waypost.core import topics as topic_names
 from waypost.core.errors import Conflict, Forbidden, Invalid, NotFound
+from waypost.core.incarnations import id_of
 from waypost.core.model import SYSTEM, Actor, Destination, Disabling, Micros, TenantSummary
 from waypost.flow import textmaps
 from waypost.flow.clock import token
@@ -28,9 +29,10 @@ _TRIES_AGAINST_OTHERS = 10
 
 
 class Manager:
-    """All rules about tenants and destinations.
+    """All rules about tenants and destinations, which are named by the tenants' keys.
 
-    `changed` hears the tenant's id after every committed change, and the number of the destination if it is about one.
+    `changed` hears a tenant's key after every committed change, and the number of the destination if it is about one;
+    `deleted` hears it after the tenant's deletion.
     `topics` tells the catalogue, empty for "any". Callers are already known to be allowed to touch the tenant; `by`
     says who it is, for the audit log, and a tenant may do less than the operator.
     """
@@ -44,6 +46,7 @@ class Manager:
         topics: Callable[[], Sequence[str]],
         max_destinations: int,
         changed: Callable[[str, int | None], None],
+        deleted: Callable[[str], None] = lambda _tenant_id: None,
         now: Callable[[], Micros],
         limits: Limits | None = None,
         filter_limits: filters.FilterLimits = filters.DEFAULT_LIMITS,
@@ -56,6 +59,7 @@ class Manager:
         self._topics = topics
         self._max_destinations = max_destinations
         self._changed = changed
+        self._deleted = deleted
         self._now = now
         self._limits = limits or Limits()
         self.filter_limits = filter_limits
@@ -74,8 +78,9 @@ class Manager:
             raise Invalid(problems)
         entry = Entry(actor=by, action="tenant.put", tenant_id=tenant_id, subject=tenant_id)
         created = await self._store.put_tenant(tenant_id, values, now=self._now(), entry=entry)
-        self._changed(tenant_id, None)
-        return await self.tenant(tenant_id), created
+        key = self._store.key_of(tenant_id)
+        self._changed(key, None)
+        return await self.tenant(key), created
 
     def _tenant_metadata(self, metadata: object, problems: list[str]) -> dict[str, str] | None:
         if metadata is None or isinstance(metadata, dict):
@@ -96,10 +101,11 @@ class Manager:
 
     async def delete_tenant(self, tenant_id: str, *, by: Actor = SYSTEM) -> None:
         """Delete the tenant with its destinations. Raises NotFound."""
-        entry = Entry(actor=by, action="tenant.delete", tenant_id=tenant_id, subject=tenant_id)
+        entry = Entry(actor=by, action="tenant.delete", tenant_id=tenant_id, subject=id_of(tenant_id))
         if not await self._store.delete_tenant(tenant_id, now=self._now(), entry=entry):
             raise NotFound("tenant not found")
         self._changed(tenant_id, None)
+        self._deleted(tenant_id)
 
     # destinations, read
 

@@ -21,6 +21,7 @@ from waypost.connect.connector import DestinationType
 from waypost.core import ids, times
 from waypost.core.alerts import SYSTEM_RECOVERED, TOPICS, Channel, Kind
 from waypost.core.errors import SettingsError
+from waypost.core.incarnations import id_of
 from waypost.core.model import Attempt, Destination, Event, Micros
 from waypost.store.alerting import Alert, News, Occurrence
 
@@ -95,7 +96,7 @@ class Writer:
     def _scope(self, alert: Alert) -> dict[str, Any]:
         occurrence = alert.occurrence
         scope: dict[str, Any] = {"kind": alert.kind.value, "severity": alert.severity, "data": shown(alert.data)}
-        scope |= {"tenant_id": alert.tenant_id, "link": self.link(alert.tenant_id, alert.destination_id)}
+        scope |= {"tenant_id": id_of(alert.tenant_id), "link": self.link(alert.tenant_id, alert.destination_id)}
         scope["destination"] = {"id": alert.destination_id, "type": "", "target": ""}
         if occurrence is not None:
             to, attempt, event = occurrence.destination, occurrence.attempt, occurrence.event
@@ -114,7 +115,7 @@ class Writer:
         since = alert.data.get("failing_since") or (to.disabled.failing_since if to.disabled else None)
         response = attempt.response or {}
         found = [
-            ("Tenant", to.tenant_id),
+            ("Tenant", id_of(to.tenant_id)),
             ("Destination", f"{to.id} ({to.type}, {self._target(to)})"),
             ("Topic", event.topic),
             ("Event", event.id),
@@ -134,7 +135,7 @@ class Writer:
             return None
         if tenant_id is None:
             return self._public_url
-        page = f"{self._public_url}/portal/{quote(tenant_id, safe='')}"
+        page = f"{self._public_url}/portal/{quote(id_of(tenant_id), safe='')}"
         return page if destination_id is None else f"{page}/destinations/{quote(destination_id, safe='')}"
 
     def _target(self, destination: Destination) -> str:
@@ -153,7 +154,7 @@ class Writer:
             id=id_,
             topic=news.topic,
             severity="info",
-            title=news.topic if news.tenant_id is None else f"{news.topic} of {news.tenant_id}",
+            title=news.topic if news.tenant_id is None else f"{news.topic} of {id_of(news.tenant_id)}",
             text=_sentence(news),
             facts=(),
             link=self.link(news.tenant_id, None),
@@ -200,7 +201,7 @@ class Writer:
 
     def question(self, seq: int, channel: Channel, code: str) -> Notice:
         """What asks the owner of an address whether alerts of a tenant may be sent there."""
-        scope = {"tenant_id": channel.owner, "name": channel.name, "code": code}
+        scope = {"tenant_id": id_of(channel.owner), "name": channel.name, "code": code}
         title, text = self._words("question", "Do you want these alerts?", scope)
         id_, at = ids.encode(ALERT_PREFIX, seq), ids.time_of(seq)
         return Notice(
@@ -220,12 +221,12 @@ class Writer:
     def _envelope(self, id_: str, topic: str, time: Micros, tenant_id: str | None, data: Mapping[str, Any]) -> bytes:
         """The operator event as Hookdeck Outpost wraps it."""
         envelope: dict[str, Any] = {"id": id_, "topic": topic, "time": times.render(time)}
-        optional = {"deployment_id": self._deployment_id, "tenant_id": tenant_id}
+        optional = {"deployment_id": self._deployment_id, "tenant_id": id_of(tenant_id)}
         envelope |= {name: value for name, value in optional.items() if value is not None}
         return msgspec.json.encode(envelope | {"data": data})
 
     def _data(self, alert: Alert) -> dict[str, Any]:
-        data: dict[str, Any] = {"severity": alert.severity, "tenant_id": alert.tenant_id}
+        data: dict[str, Any] = {"severity": alert.severity, "tenant_id": id_of(alert.tenant_id)}
         if alert.occurrence is not None:
             data |= self._of_occurrence(alert.occurrence)
         found = shown(alert.data)
@@ -237,7 +238,7 @@ class Writer:
 
     def _of_occurrence(self, occurrence: Occurrence) -> dict[str, Any]:
         return {
-            "tenant_id": occurrence.event.tenant_id,
+            "tenant_id": id_of(occurrence.event.tenant_id),
             "event": _event(occurrence.event, occurrence.destination),
             "attempt": _attempt(occurrence),
             "destination": self._destination(occurrence.destination),
@@ -248,7 +249,7 @@ class Writer:
         shown_fields = [field for field in kind.config_fields if field.type != "key_value_map"] if kind else []
         return {
             "id": value.id,
-            "tenant_id": value.tenant_id,
+            "tenant_id": id_of(value.tenant_id),
             "type": value.type,
             "topics": value.topics,
             "config": fields.redact(shown_fields, value.config),
@@ -261,7 +262,7 @@ class Writer:
 def _event(event: Event, to: Destination) -> dict[str, Any]:
     return {
         "id": event.id,
-        "tenant_id": event.tenant_id,
+        "tenant_id": id_of(event.tenant_id),
         "destination_id": to.id,
         "topic": event.topic,
         "time": times.render(event.time),
@@ -275,7 +276,7 @@ def _attempt(occurrence: Occurrence) -> dict[str, Any]:
     attempt = occurrence.attempt
     return {
         "id": ids.encode("atm", attempt.seq),
-        "tenant_id": attempt.tenant_id,
+        "tenant_id": id_of(attempt.tenant_id),
         "event_id": occurrence.event.id,
         "destination_id": occurrence.destination.id,
         "status": "success" if attempt.ok else "failed",
@@ -291,7 +292,7 @@ def _attempt(occurrence: Occurrence) -> dict[str, Any]:
 
 def _sentence(news: News) -> str:
     if news.occurrence is None:
-        about = f"tenant {news.tenant_id}" if news.tenant_id is not None else (news.data or {}).get("name")
+        about = f"tenant {id_of(news.tenant_id)}" if news.tenant_id is not None else (news.data or {}).get("name")
         return f"{news.topic} of {about}."
     attempt = news.occurrence.attempt
     came = "succeeded" if attempt.ok else f"failed: {_error(attempt)}"

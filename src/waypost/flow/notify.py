@@ -18,6 +18,7 @@ from waypost.connect.channel import ChannelConnection, ChannelType, Notice
 from waypost.connect.connector import Tools
 from waypost.core.alerts import Channel
 from waypost.core.errors import DeliveryError, Unavailable, WaypostError
+from waypost.core.incarnations import id_of
 from waypost.core.model import SECOND, Micros
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
@@ -223,7 +224,7 @@ class Notifier:
         try:
             return self._writer.notice(news)
         except Exception as error:
-            _log.exception("notice_failed", topic=news.topic, tenant_id=news.tenant_id)
+            _log.exception("notice_failed", topic=news.topic, tenant_id=id_of(news.tenant_id))
             sentence = f"the notice could not be written: {type(error).__name__}"
             raise DeliveryError("internal_error", sentence, retryable=False) from error
 

@@ -17,6 +17,7 @@ from waypost.connect.registry import Registry
 from waypost.core import ids
 from waypost.core.causes import own_trouble
 from waypost.core.errors import BadRequest, DeliveryError, MissingExtra, Unavailable, WaypostError
+from waypost.core.incarnations import id_of
 from waypost.core.model import Actor, Destination, Event
 from waypost.flow import clock
 from waypost.flow.publish import Deliverer
@@ -161,7 +162,7 @@ class Prober:
             self._deliverer.ring(destination.no, event.time)
         else:
             self._deliverer.take(event, [destination], lease_until, stale=True)
-        _log.info("test", tenant_id=event.tenant_id, event_id=event.id, destination_id=destination.id)
+        _log.info("test", tenant_id=id_of(event.tenant_id), event_id=event.id, destination_id=destination.id)
 
     async def _first_attempt(self, event: Event, put_off: Sequence[Unavailable]) -> StoredAttempt | None:
         deadline, wait = time.monotonic() + self._timeout, _FIRST_LOOK_AFTER

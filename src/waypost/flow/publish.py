@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from waypost.core.errors import Unavailable
+from waypost.core.incarnations import id_of
 from waypost.core.model import Destination, Event, Micros
 from waypost.core.routing import Routing, Skip, route
 from waypost.flow import clock
@@ -153,7 +154,7 @@ def _line(publication: Publication, accepted: Accepted, seconds: float) -> dict[
     event = publication.event
     return {
         "event": "publish",
-        "tenant_id": event.tenant_id,
+        "tenant_id": id_of(event.tenant_id),
         "event_id": event.id,
         "topic": event.topic,
         "bytes": len(event.data),

@@ -8,6 +8,7 @@ import structlog
 
 from waypost.core import topics
 from waypost.core.errors import BadRequest, NotFound
+from waypost.core.incarnations import id_of
 from waypost.core.model import SYSTEM, Actor, Destination, Event, Micros
 from waypost.core.replaying import Limits
 from waypost.flow import clock
@@ -67,7 +68,7 @@ class Replayer:
         request = RetryRequest(event_seq=event.seq, destination_no=destination.no, now=now)
         await self._store.retry(request, entry, self._limits.of(by))
         self._ask(destination.no, event.seq)
-        _log.info("retry", tenant_id=event.tenant_id, event_id=event_id, destination_id=destination_id)
+        _log.info("retry", tenant_id=id_of(event.tenant_id), event_id=event_id, destination_id=destination_id)
 
     async def _pair(self, event_id: str, destination_id: str, tenant_id: str | None) -> tuple[Event, Destination]:
         """The ids belong to one tenant each, and several tenants may have the same. Raises NotFound, BadRequest."""

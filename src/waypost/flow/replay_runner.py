@@ -11,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from waypost.core.errors import Unavailable
+from waypost.core.incarnations import id_of
 from waypost.core.model import Micros
 from waypost.flow import clock
 from waypost.flow.replays import Planner, ending, replay_id
@@ -121,7 +122,7 @@ class ReplayRunner:
             await self._store.replays.end(replay, ending(replay), now=now)
             self._lineups.pop(replay.seq)
             self._served.pop(replay.seq, None)
-            _log.info("replay_ended", tenant_id=replay.tenant_id, replay_id=replay_id(replay))
+            _log.info("replay_ended", tenant_id=id_of(replay.tenant_id), replay_id=replay_id(replay))
         return bool(room) or replay != before
 
     def _room(self, replay: Replay) -> dict[int, int]:

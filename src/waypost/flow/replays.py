@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from waypost.core import ids
 from waypost.core.errors import BadRequest, Conflict, Invalid, NotFound
+from waypost.core.incarnations import id_of
 from waypost.core.model import Actor, Destination, Event, Micros
 from waypost.core.replaying import Limits, Wanted, plan
 from waypost.core.routing import Route
@@ -123,7 +124,8 @@ class Replays:
         entry = _entry("create", replay, detail, by=by)
         added = await self._store.replays.add(replay, entry, limits=self._limits.of(by))
         if added.seq == replay.seq:
-            _log.info("replay_created", tenant_id=added.tenant_id, replay_id=replay_id(added), selected=added.selected)
+            told = {"replay_id": replay_id(added), "selected": added.selected}
+            _log.info("replay_created", tenant_id=id_of(added.tenant_id), **told)
             self._wake()
         return added
 

@@ -13,6 +13,7 @@ import structlog
 from waypost.core import ids
 from waypost.core.bodies import json_object
 from waypost.core.errors import Invalid, Unavailable
+from waypost.core.incarnations import id_of
 from waypost.core.model import SECOND, SYSTEM, Actor
 from waypost.core.retention import LONGEST, Kept, Lifetimes, Walk, walks
 from waypost.flow import clock
@@ -90,7 +91,7 @@ class Janitor:
         """Replace a tenant's own lifetimes whole by those of a JSON object. Raises Invalid."""
         lifetimes = _read(body)
         detail = {f"{kind}_seconds": getattr(lifetimes, kind) for kind in Kept}
-        entry = Entry(actor=by, action="tenant.retention", tenant_id=tenant_id, subject=tenant_id, detail=detail)
+        entry = Entry(actor=by, action="tenant.retention", tenant_id=tenant_id, subject=id_of(tenant_id), detail=detail)
         await self._store.retention.put_lifetimes(tenant_id, lifetimes, entry)
         self._woken.set()
 

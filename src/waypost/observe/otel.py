@@ -51,6 +51,7 @@ from prometheus_client.samples import Sample
 from structlog.typing import EventDict
 
 from waypost import __version__
+from waypost.core.incarnations import id_of
 from waypost.core.model import Delivery, Destination, Event
 from waypost.observe.logs import Journal, JsonJournal
 from waypost.observe.metrics import Metrics, PrometheusMetrics
@@ -158,7 +159,7 @@ class OtelTracer:
             "messaging.destination.name": event.topic,
             "messaging.message.id": event.id,
             "messaging.message.body.size": len(event.data),
-            "waypost.tenant_id": event.tenant_id,
+            "waypost.tenant_id": id_of(event.tenant_id),
         }
         with self._span("publish", SpanKind.PRODUCER, event.trace, attributes) as span:
             accepted = await accept(_carrying(span, event))
@@ -182,7 +183,7 @@ class OtelTracer:
         attributes = _DELIVER | {
             "messaging.destination.name": event.topic,
             "messaging.message.id": event.id,
-            "waypost.tenant_id": event.tenant_id,
+            "waypost.tenant_id": id_of(event.tenant_id),
             "waypost.destination_id": to.id,
             "waypost.destination_type": to.type,
             "waypost.attempt": delivery.attempt,

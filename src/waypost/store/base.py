@@ -121,13 +121,16 @@ class RetryRequest(Struct, frozen=True, kw_only=True):
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """An admin key as stored: its SHA-256 digest, never the key."""
+    """An API key as stored: its SHA-256 digest, never the key. `tenant_id` is the only tenant that it is for."""
 
     id: str
     name: str
     digest: bytes
     hint: str
     created_at: Micros
+    scopes: tuple[str, ...] = ("admin",)
+    tenant_id: str | None = None
+    expires_at: Micros | None = None
 
 
 class Store(Protocol):
@@ -235,22 +238,34 @@ class Store(Protocol):
         """How many deliveries are not settled yet. Costs more the more there are."""
         ...
 
-    # tenants
+    # tenants: called by their key everywhere but here, where it is said (see `core/incarnations.py`)
+
+    def key_of(self, tenant_id: str) -> str:
+        """The key of the tenant that bears an id, or of the last one that did; what is a key stays one.
+
+        `acme 1` is the first tenant of the id `acme`, whoever bears it now.
+        """
+        ...
 
     async def put_tenant(
         self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros, entry: Entry | None = None
     ) -> bool:
-        """Create the tenant or replace its metadata. True when it is new."""
+        """Create the tenant of this id or replace its metadata. True when it is new: then with a key of its own."""
         ...
 
-    async def tenant(self, tenant_id: str) -> TenantSummary | None: ...
+    async def tenant(self, tenant_id: str) -> TenantSummary | None:
+        """A living tenant."""
+        ...
 
     async def delete_tenant(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
-        """Delete the tenant and its destinations; their pending deliveries are cancelled. False when unknown."""
+        """Delete the tenant with its destinations and its API keys; pending deliveries are cancelled.
+
+        What is on record of it stays under its key. False when unknown.
+        """
         ...
 
     async def tenants(self, page: Page, *, ids: tuple[str, ...] = ()) -> Slice[TenantSummary]:
-        """Ordered by `(created_at, id)`."""
+        """Ordered by `(created_at, id)`; `ids` are ids."""
         ...
 
     async def count_tenants(self, *, ids: tuple[str, ...] = ()) -> int: ...
@@ -334,3 +349,17 @@ class Store(Protocol):
     async def api_keys(self) -> tuple[ApiKey, ...]: ...
 
     async def revoke_api_key(self, key_id: str, entry: Entry | None = None) -> bool: ...
+
+    # tokens
+
+    async def revoke_tokens(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
+        """Begin a new epoch of a tenant's tokens. False when the tenant is unknown."""
+        ...
+
+    async def revoke_token(self, token_id: str, *, expires_at: Micros, entry: Entry | None = None) -> None:
+        """Remember that a token was revoked, for as long as it would have been valid."""
+        ...
+
+    async def revoked_tokens(self, *, now: Micros) -> frozenset[str]:
+        """Those that would still be valid; the others are forgotten."""
+        ...

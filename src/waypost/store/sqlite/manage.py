@@ -5,14 +5,15 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from waypost.core import incarnations
 from waypost.core.errors import BadRequest, NotFound
-from waypost.core.model import Destination, Micros, TenantSummary
+from waypost.core.model import SECOND, Destination, Micros, TenantSummary
 from waypost.store.base import ApiKey
 from waypost.store.sqlite import rows, skips
 from waypost.store.vault import Vault
 
 SUBSCRIPTIONS = (
-    "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.id AND d.deleted_at IS NULL)"
+    "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.key AND d.deleted_at IS NULL)"
 )
 
 
@@ -20,23 +21,40 @@ def prefixed(alias: str, columns: str) -> str:
     return ", ".join(f"{alias}.{column.strip()}" for column in columns.split(","))
 
 
-def put_tenant(db: sqlite3.Connection, tenant_id: str, metadata: str | None, now: Micros) -> bool:
-    updated = db.execute("UPDATE tenants SET metadata = ?, updated_at = ? WHERE id = ?", (metadata, now, tenant_id))
-    if updated.rowcount:
-        return False
-    db.execute("INSERT INTO tenants VALUES (?, ?, ?, ?)", (tenant_id, metadata, now, now))
-    return True
+def put_tenant(db: sqlite3.Connection, tenant_id: str, metadata: str | None, now: Micros) -> tuple[str, bool]:
+    """The tenant's key, and whether it is new."""
+    sql = "UPDATE tenants SET metadata = ?, updated_at = ? WHERE id = ? RETURNING key"
+    (updated,) = db.execute(sql, (metadata, now, tenant_id)).fetchall() or [None]
+    if updated is not None:
+        return updated[0], False
+    former = db.execute("SELECT incarnation FROM former_tenants WHERE id = ?", (tenant_id,)).fetchone()
+    incarnation, since = (incarnations.FIRST, now // SECOND) if former is None else (former[0] + 1, now // SECOND + 1)
+    sql = """INSERT INTO tenants (id, metadata, created_at, updated_at, incarnation, tokens_since)
+             VALUES (?, ?, ?, ?, ?, ?)"""
+    db.execute(sql, (tenant_id, metadata, now, now, incarnation, since * SECOND))
+    return incarnations.key_of(tenant_id, incarnation), True
+
+
+def reused(db: sqlite3.Connection) -> dict[str, str]:
+    """The keys of the last tenants of all ids that were used more than once."""
+    sql = """SELECT id, max(incarnation) FROM (
+                 SELECT id, incarnation FROM tenants UNION ALL SELECT id, incarnation FROM former_tenants
+             ) WHERE incarnation > ? GROUP BY id"""
+    return {id_: incarnations.key_of(id_, incarnation) for id_, incarnation in db.execute(sql, (incarnations.FIRST,))}
 
 
 def tenant(db: sqlite3.Connection, tenant_id: str) -> TenantSummary | None:
-    sql = f"SELECT {prefixed('t', rows.TENANT)}, {SUBSCRIPTIONS} FROM tenants t WHERE t.id = ?"
+    sql = f"SELECT {prefixed('t', rows.TENANT)}, {SUBSCRIPTIONS} FROM tenants t WHERE t.key = ?"
     found = db.execute(sql, (tenant_id,)).fetchone()
     return None if found is None else rows.tenant_summary(found)
 
 
 def delete_tenant(db: sqlite3.Connection, vault: Vault, tenant_id: str, now: Micros) -> bool:
-    if not db.execute("DELETE FROM tenants WHERE id = ?", (tenant_id,)).rowcount:
+    if not db.execute("DELETE FROM tenants WHERE key = ?", (tenant_id,)).rowcount:
         return False
+    former = (incarnations.id_of(tenant_id), incarnations.incarnation_of(tenant_id))
+    db.execute("REPLACE INTO former_tenants VALUES (?, ?)", former)
+    db.execute("DELETE FROM api_keys WHERE tenant_key = ?", (tenant_id,))
     delete_destinations(db, vault, "tenant_id = ?", tenant_id, now)
     db.execute("DELETE FROM news WHERE channel_no IN (SELECT no FROM alert_channels WHERE owner = ?)", (tenant_id,))
     db.execute("DELETE FROM alert_channels WHERE owner = ?", (tenant_id,))
@@ -44,8 +62,13 @@ def delete_tenant(db: sqlite3.Connection, vault: Vault, tenant_id: str, now: Mic
     return True
 
 
+def revoke_tokens(db: sqlite3.Connection, tenant_id: str, now: Micros) -> bool:
+    sql = "UPDATE tenants SET epoch = epoch + 1, tokens_since = ? WHERE key = ?"
+    return db.execute(sql, ((now // SECOND + 1) * SECOND, tenant_id)).rowcount > 0
+
+
 def add_destination(db: sqlite3.Connection, new: Destination, values: tuple[Any, ...], limit: int) -> int:
-    if db.execute("SELECT 1 FROM tenants WHERE id = ?", (new.tenant_id,)).fetchone() is None:
+    if db.execute("SELECT 1 FROM tenants WHERE key = ?", (new.tenant_id,)).fetchone() is None:
         raise NotFound("tenant not found")
     living = "SELECT count(*), coalesce(sum(id = ?), 0) FROM destinations WHERE tenant_id = ? AND deleted_at IS NULL"
     count, same_id = db.execute(living, (new.id, new.tenant_id)).fetchone()
@@ -95,8 +118,7 @@ def delete_destinations(
 
 def add_api_key(db: sqlite3.Connection, key: ApiKey) -> None:
     try:
-        db.execute(
-            "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?)", (key.id, key.name, key.digest, key.hint, key.created_at)
-        )
+        marks = ", ".join("?" * len(rows.api_key_values(key)))
+        db.execute(f"INSERT INTO api_keys ({rows.API_KEY}) VALUES ({marks})", rows.api_key_values(key))
     except sqlite3.IntegrityError:
         raise BadRequest("an API key of this name already exists") from None

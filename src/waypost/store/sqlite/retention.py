@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from waypost.core import ids
+from waypost.core import ids, incarnations
 from waypost.core.errors import NotFound
 from waypost.core.model import SECOND, SYSTEM, Micros
 from waypost.core.retention import Kept, Lifetimes
@@ -273,6 +273,6 @@ def _finished(job: Expunging) -> Entry:
         actor=SYSTEM,
         action="tenant.expunged",
         tenant_id=job.tenant_id,
-        subject=job.tenant_id,
+        subject=incarnations.id_of(job.tenant_id),
         detail={"events": job.events},
     )

@@ -26,12 +26,12 @@ from waypost.core.model import (
 from waypost.core.retry import RetryOverrides
 from waypost.core.routing import Skip
 from waypost.core.topics import union
-from waypost.store.base import Publication, Result, StoredEvent
+from waypost.store.base import ApiKey, Publication, Result, StoredEvent
 from waypost.store.vault import Vault
 
 Row = Sequence[Any]
 
-TENANT = "id, metadata, created_at, updated_at"
+TENANT = "id, key, metadata, created_at, updated_at, epoch, tokens_since"
 DESTINATION = (
     "no, tenant_id, id, type, topics, filter, config, credentials, delivery_metadata, metadata, retry_policy,"
     " created_at, updated_at, disabled_at, version, disabled, subscriptions"
@@ -45,6 +45,7 @@ ATTEMPT = (
     "a.seq, a.tenant_id, a.event_seq, a.destination_no, a.destination_type, a.number, a.manual, a.ok, a.code,"
     " a.latency, a.detail, a.request, a.response, a.causes"
 )
+API_KEY = "id, name, digest, hint, created_at, scopes, tenant_key, expires_at"
 EVENT_WIDTH = 11
 ATTEMPT_WIDTH = 14
 
@@ -86,12 +87,20 @@ def json_value(text: str | None) -> Any:
 
 
 def tenant(row: Row) -> Tenant:
-    return Tenant(id=row[0], metadata=_optional_texts(row[1]), created_at=row[2], updated_at=row[3])
+    return Tenant(
+        id=row[0],
+        key=row[1],
+        metadata=_optional_texts(row[2]),
+        created_at=row[3],
+        updated_at=row[4],
+        epoch=row[5],
+        tokens_since=row[6],
+    )
 
 
 def tenant_summary(row: Row) -> TenantSummary:
     """From a tenant's columns followed by the JSON list of its destinations' topic lists."""
-    subscriptions = msgspec.json.decode(row[4], type=list[list[str]])
+    subscriptions = msgspec.json.decode(row[7], type=list[list[str]])
     patterns = [pattern for topics in subscriptions for pattern in topics]
     return TenantSummary(tenant=tenant(row), destinations_count=len(subscriptions), topics=union(patterns))
 
@@ -352,6 +361,33 @@ def channel_values(value: Channel, vault: Vault) -> tuple[Any, ...]:
 def channel_context(channel_id: str) -> str:
     """What a channel's sealed credentials are bound to."""
     return f"credentials of alert channel {channel_id}"
+
+
+def api_key(row: Row) -> ApiKey:
+    return ApiKey(
+        id=row[0],
+        name=row[1],
+        digest=row[2],
+        hint=row[3],
+        created_at=row[4],
+        scopes=names(row[5]),
+        tenant_id=row[6],
+        expires_at=row[7],
+    )
+
+
+def api_key_values(value: ApiKey) -> tuple[Any, ...]:
+    """Every column of API_KEY."""
+    return (
+        value.id,
+        value.name,
+        value.digest,
+        value.hint,
+        value.created_at,
+        json_text(value.scopes),
+        value.tenant_id,
+        value.expires_at,
+    )
 
 
 def decoded(text: str) -> dict[str, Any]:

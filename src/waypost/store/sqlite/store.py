@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
+from waypost.core import incarnations
 from waypost.core.alerts import TOPIC_DELETED, TOPIC_UPDATED, Rule
 from waypost.core.errors import SettingsError
 from waypost.core.keeping import Keeping
@@ -101,6 +102,7 @@ class SqliteStore:
         self._retention = SqliteRetention(self._db, self._watch)
         self._tail = SqliteTail(self._db, self._stored_attempt)
         self._lock_file: int | None = None
+        self._reused: dict[str, str] = {}
         self._destinations: dict[tuple[int, int], Destination] = {}
 
     @property
@@ -185,6 +187,7 @@ class SqliteStore:
             opening.migrate(connection)
             opening.check_key(connection, self._vault)
             opening.reseal(connection, self._vault)
+            self._reused = manage.reused(connection)
             self._search.open(opening.identity(connection))
             connection.execute(
                 "UPDATE deliveries SET leased = 0, due = ? WHERE state = 0 AND leased = 1", (self._clock(),)
@@ -246,14 +249,22 @@ class SqliteStore:
 
     # tenants
 
+    def key_of(self, tenant_id: str) -> str:
+        first = tenant_id.removesuffix(f" {incarnations.FIRST}")
+        return self._reused.get(tenant_id, tenant_id) if first is tenant_id else first
+
     async def put_tenant(
         self, tenant_id: str, metadata: dict[str, str] | None, *, now: Micros, entry: Entry | None = None
     ) -> bool:
-        def put(db: sqlite3.Connection) -> bool:
-            self._watch.write_down(db, entry)
-            return manage.put_tenant(db, tenant_id, rows.json_text(metadata), now)
+        def put(db: sqlite3.Connection) -> tuple[str, bool]:
+            key, is_new = manage.put_tenant(db, tenant_id, rows.json_text(metadata), now)
+            self._watch.write_down(db, None if entry is None else structs.replace(entry, tenant_id=key))
+            return key, is_new
 
-        return await self._db.write(put)
+        key, is_new = await self._db.write(put)
+        if key != tenant_id:
+            self._reused[tenant_id] = key
+        return is_new
 
     async def tenant(self, tenant_id: str) -> TenantSummary | None:
         return await self._db.read(lambda db: manage.tenant(db, tenant_id))
@@ -445,13 +456,28 @@ class SqliteStore:
         await self._db.write(add)
 
     async def api_keys(self) -> tuple[ApiKey, ...]:
-        sql = "SELECT id, name, digest, hint, created_at FROM api_keys ORDER BY created_at, id"
-        found = await self._db.all(sql)
-        return tuple(ApiKey(id=i, name=n, digest=d, hint=h, created_at=c) for i, n, d, h, c in found)
+        found = await self._db.all(f"SELECT {rows.API_KEY} FROM api_keys ORDER BY created_at, id")
+        return tuple(map(rows.api_key, found))
 
     async def revoke_api_key(self, key_id: str, entry: Entry | None = None) -> bool:
         sql = "DELETE FROM api_keys WHERE id = ?"
         return await self._write(lambda db: db.execute(sql, (key_id,)).rowcount > 0, entry)
+
+    # tokens
+
+    async def revoke_tokens(self, tenant_id: str, *, now: Micros, entry: Entry | None = None) -> bool:
+        return await self._write(lambda db: manage.revoke_tokens(db, tenant_id, now), entry)
+
+    async def revoke_token(self, token_id: str, *, expires_at: Micros, entry: Entry | None = None) -> None:
+        sql = "REPLACE INTO revoked_tokens VALUES (?, ?)"
+        await self._write(lambda db: db.execute(sql, (token_id, expires_at)).rowcount, entry)
+
+    async def revoked_tokens(self, *, now: Micros) -> frozenset[str]:
+        found = await self._db.all("SELECT id, expires_at <= ? FROM revoked_tokens", (now,))
+        if any(over for _, over in found):
+            sql = "DELETE FROM revoked_tokens WHERE expires_at <= ?"
+            await self._db.write(lambda db: db.execute(sql, (now,)).rowcount)
+        return frozenset(token_id for token_id, over in found if not over)
 
 
 _REMEMBERED_DESTINATIONS = 10_000

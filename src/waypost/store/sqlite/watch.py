@@ -228,8 +228,8 @@ class Watch:
             "destinations_count": after.destinations_count,
             "previous_destinations_count": before.destinations_count,
         }
-        for channel in self.book(db).subscribers(SUBSCRIPTION_UPDATED, after.tenant.id, Audience.BOTH, now=now):
-            self.tell(db, channel, SUBSCRIPTION_UPDATED, after.tenant.id, now=now, data=data)
+        for channel in self.book(db).subscribers(SUBSCRIPTION_UPDATED, after.tenant.key, Audience.BOTH, now=now):
+            self.tell(db, channel, SUBSCRIPTION_UPDATED, after.tenant.key, now=now, data=data)
 
     def catalogue_changed(self, db: sqlite3.Connection, news: str, data: dict[str, Any], *, now: Micros) -> None:
         """Tell the operator's channels that ask for it what became of a topic."""
