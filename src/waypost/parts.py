@@ -270,6 +270,7 @@ def stream_bounds_of(settings: Settings) -> live.Bounds:
         listeners_per_tenant=settings.stream_max_listeners_per_tenant,
         queue=settings.stream_queue,
         memory=settings.stream_memory,
+        batch_bytes=settings.stream_batch_bytes,
         reach=settings.stream_reach,
         longest_attempt=settings.delivery_timeout,
     )

@@ -372,6 +372,9 @@ class Settings(BaseSettings):
     stream_max_listeners_per_tenant: Count = Field(10, description="The same for one tenant's token.")
     stream_queue: Count = Field(1_000, description="Most messages that wait for one listener, which misses the next.")
     stream_memory: Count = Field(50_000, description="So many messages are remembered for those who come back.")
+    stream_batch_bytes: Count = Field(
+        1_048_576, description="Most bytes of messages that one listener holds at a time, unless one alone is larger."
+    )
     stream_reach: Seconds = Field(3_600.0, description="How far back one may come back beyond these.")
     stream_heartbeat: Seconds = Field(15.0, description="A quiet stream is kept open by a comment so often.")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
-from waypost.core.causes import causes_of
+from waypost.core.causes import causes_of, own_trouble
 
 
 def _failure(*, hidden: bool = False) -> Exception:
@@ -42,3 +43,13 @@ def test_chains_and_messages_are_cut() -> None:
     assert len(causes) == 5
     assert all(len(cause) < 600 for cause in causes)
     assert causes_of(None) == ()
+
+
+def test_what_of_our_own_was_wanting() -> None:
+    outer = ConnectionError("it could not be opened")
+    outer.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    assert own_trouble(outer) == "descriptors"
+    assert own_trouble(MemoryError()) == "memory"
+    assert own_trouble(OSError(errno.ENOSPC, "No space left on device")) == "disk"
+    for innocent in (None, ValueError("x"), OSError(errno.ECONNREFUSED, "Connection refused")):
+        assert own_trouble(innocent) is None

@@ -54,6 +54,13 @@ def test_jitter_only_adds_its_share(policy: RetryPolicy, jitter: float) -> None:
         assert steady <= spread <= steady * (1 + policy.jitter)
 
 
+def test_jitter_is_added_to_what_a_destination_asks_for() -> None:
+    policy = RetryPolicy(jitter=0.1, max_wait_seconds=5_000)
+    asked = [policy.wait(0, jitter=dice, retry_after=1_000.0) for dice in (0.0, 0.5, 0.9)]
+    assert asked == [1_000.0, pytest.approx(1_050.0), pytest.approx(1_090.0)]
+    assert policy.wait(0, jitter=0.9, retry_after=9_000.0) == 5_000.0
+
+
 def test_defaults_are_outposts() -> None:
     policy = RetryPolicy(jitter=0)
     waits = [policy.wait(spent, jitter=0.5) for spent in range(11)]

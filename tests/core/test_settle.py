@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.store.builders import NOW, delivery, destination, event, outcome
 from waypost.core.model import SECOND, DeliveryState
 from waypost.core.retry import RetryPolicy
-from waypost.core.settle import settle
+from waypost.core.settle import interrupted, settle
 
 TO = destination(no=1)
 
@@ -42,3 +42,8 @@ def test_retry_after_is_honoured() -> None:
     made = delivery(event(), TO)
     throttled = outcome(ok=False, code="429", retry_after=100.0)
     assert settle(made, throttled, RetryPolicy(), now=NOW, jitter=0).due == NOW + 100 * SECOND
+
+
+def test_an_attempt_that_was_cut_off_costs_no_retry() -> None:
+    then = interrupted(delivery(event(), TO, attempt=3, retries=2), now=NOW)
+    assert (then.state, then.next_attempt, then.retries, then.due) == (DeliveryState.PENDING, 4, 2, NOW)

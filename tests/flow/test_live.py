@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.store.builders import OPERATOR
 from waypost.core.errors import TooMany, Unavailable
-from waypost.core.model import SECOND, Destination
+from waypost.core.model import SECOND, DeliveryState, Destination
 from waypost.core.retry import RetryPolicy
 from waypost.core.search import Search, at_place, phrases
 from waypost.flow.deliver import Bounds as DeliverBounds
@@ -388,3 +388,24 @@ async def test_an_attempt_is_shown_as_on_record(house: House) -> None:
         assert isinstance(message, Told)
         assert isinstance(message.item, StoredAttempt)
         assert [message.item] == await house.attempts(event)
+
+
+async def test_a_listener_holds_few_bytes_at_a_time(tmp_path: Path) -> None:
+    house = a_house(tmp_path, batch_bytes=100_000)
+    await house.start()
+    to = await house.add()
+    listener = Listener(house.live, house.store, EVERYTHING)
+    sizes: list[int] = []
+    with listener:
+        published = [await house.publish(data=b'{"x":"%s"}' % (b"x" * 40_000)) for _ in range(10)]
+        for new in published:
+            await house.until(new, to, DeliveryState.DELIVERED)
+        await recorded(house, 10)
+        async with asyncio.timeout(10):
+            async for batch in listener.batches(IDLE):
+                told = [message for message in batch if isinstance(message, Told)]
+                sizes.append(sum(len(message.item.event.data) for message in told))
+                if sum(sizes) >= 20 * 40_000:
+                    break
+    assert max(sizes) <= 100_000
+    await house.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from waypost.net.http import HttpClient
+from waypost.net.http import HttpClient, HttpRequest
 
 from .server import Server
 from .sink import Sink
@@ -128,3 +129,62 @@ async def test_slow_answers_of_two_tenants_keep_no_third_one_waiting(
         await publish(server, ["third"], 100)
         await until(lambda: sink.arrived.total() == 100)
         assert await given_up(server) == 0
+
+
+async def test_an_attempt_that_a_stop_cuts_off_is_on_record_and_made_again(
+    tmp_path: Path, http: HttpClient, sink: Sink
+) -> None:
+    server = Server(tmp_path, http, shutdown_timeout="0.5")
+    await server.start()
+    sink.silent = True
+    await server.add_webhook("acme", sink.url)
+    await publish(server, ["acme"], 3)
+    await until(lambda: len(sink._open) == 3)
+    assert await server.stop() == 0
+    sink.silent = False
+    async with server:
+        await until(lambda: sink.arrived.total() >= 3)
+        await settled(server)
+        made = (await server.call("GET", "/attempts?limit=100"))["models"]
+        codes = Counter((attempt["attempt_number"], attempt["code"]) for attempt in made)
+        assert codes == {(1, "interrupted"): 3, (2, "200"): 3}
+        (destination,) = await server.call("GET", "/tenants/acme/destinations")
+        assert destination["disabled_at"] is None
+
+
+async def test_attempts_for_which_no_descriptor_is_left_are_put_off(
+    tmp_path: Path, http: HttpClient, sink: Sink
+) -> None:
+    async with Server(tmp_path, http) as server:
+        tenants = [f"tenant_{number}" for number in range(30)]
+        for tenant in tenants:
+            await server.add_webhook(tenant, sink.url)
+        assert await put_off(server) == 0  # the connection that asks is open from now on
+        pid = server._process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        await publish(server, tenants, 1)
+        await until_async(lambda: put_off(server), lambda count: count >= 30)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        await until(lambda: sink.arrived.total() >= 30)
+        await settled(server)
+        assert await given_up(server) == 0
+        made = (await server.call("GET", "/attempts?limit=100"))["models"]
+        assert Counter((attempt["attempt_number"], attempt["code"]) for attempt in made) == {(1, "200"): 30}
+
+
+async def put_off(server: Server) -> float:
+    shown = (await server._http.send(HttpRequest(method="GET", url=f"{server.url}/metrics"))).body.decode()
+    return sum(
+        float(line.split()[-1]) for line in shown.splitlines() if line.startswith("waypost_attempts_put_off_total{")
+    )
+
+
+async def settled(server: Server) -> None:
+    await until_async(lambda: server.number("waypost_deliveries_waiting"), lambda count: count == 0)
+
+
+async def until_async(ask: Any, holds: Any) -> None:
+    async with asyncio.timeout(60):
+        while not holds(await ask()):
+            await asyncio.sleep(0.1)

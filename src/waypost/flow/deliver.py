@@ -119,7 +119,7 @@ class Dispatcher:
             queue_per_destination=bounds.queue_per_destination,
             memory=bounds.memory,
             largest=bounds.largest_event,
-            sockets=sockets_within_limits(bounds.sockets, bounds.concurrency),
+            sockets=bounds.sockets,
             first=bounds.first_width,
             shares=bounds.shares,
             patience=bounds.patience,
@@ -139,6 +139,7 @@ class Dispatcher:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._accepting = True
+        self._lanes.places.sockets = sockets_within_limits(self._bounds.sockets, self._bounds.concurrency)
         self._sweeper = self._spawn(self._sweep_for_ever())
 
     async def close(self) -> None:
@@ -180,15 +181,13 @@ class Dispatcher:
             self._lanes.decline(self._lanes.of(destination), size)
 
     def take(self, event: Event, matched: Sequence[Destination], lease_until: Micros, *, stale: bool) -> None:
-        size = size_of(event)
         for destination in matched:
             lane = self._lanes.of(destination)
             lane.stale += stale
-            self._lanes.decline(lane, size)
             first = Delivery(
                 event=event, destination_no=destination.no, attempt=1, retries=0, manual=False, lease_until=lease_until
             )
-            self._lanes.add(lane, first)
+            self._lanes.fill(lane, first)
             self._put_away(lane)
         self._pump()
 
@@ -382,7 +381,7 @@ class Dispatcher:
         while True:
             lane = place.lane
             try:
-                await self._attempt(lane, delivery)
+                await self._attempt(place, delivery)
             except Unavailable as error:
                 self._count_put_off(lane, "store", error)
             except Exception:  # noqa: BLE001  the delivery keeps its lease, and others must not wait for this worker
@@ -402,7 +401,8 @@ class Dispatcher:
             lane.more_in_store = False
             self.ring(lane.destination.no, clock.now())
 
-    async def _attempt(self, lane: Lane, delivery: Delivery) -> None:
+    async def _attempt(self, place: Place, delivery: Delivery) -> None:
+        lane = place.lane
         if lane.stale:
             await self._refresh(lane)
         now = clock.now()
@@ -416,9 +416,9 @@ class Dispatcher:
             await self._put_off(lane, delivery, error)
             return
         except asyncio.CancelledError:
-            self._record(lane, self._attempts.cut_off(lane, delivery, now))
+            self._record(place, self._attempts.cut_off(lane, delivery, now))
             raise
-        self._record(lane, result)
+        self._record(place, result)
         lane.used_at = time.monotonic()
         lane.put_off = 0
         outcome = result.outcome
@@ -481,20 +481,21 @@ class Dispatcher:
 
     # afterwards
 
-    def _record(self, lane: Lane, result: Result) -> None:
-        self._lanes.budget.hold(lane.account, size_of(result.delivery.event))  # until it is on record
-        self._store.record(result).add_done_callback(partial(self._recorded, lane, result))
+    def _record(self, place: Place, result: Result) -> None:
+        size, place.size = place.size, 0  # its bytes are held until it is on record
+        self._store.record(result).add_done_callback(partial(self._recorded, place.lane, result, size))
 
-    def _recorded(self, lane: Lane, result: Result, done: asyncio.Future[Recorded | None]) -> None:
+    def _recorded(self, lane: Lane, result: Result, size: int, done: asyncio.Future[Recorded | None]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            self._spawn(self._record_again(lane, result))
+            self._spawn(self._record_again(lane, result, size))
             return
-        self._lanes.budget.free(lane.account, size_of(result.delivery.event))
+        self._lanes.budget.free(lane.account, size)
+        self._feed()
         if not done.cancelled() and (recorded := done.result()) is not None:
             self._tell(lane, result, recorded)
 
-    async def _record_again(self, lane: Lane, result: Result) -> None:
+    async def _record_again(self, lane: Lane, result: Result, size: int) -> None:
         """Keep a result that the store could not take until it can, or until the lease is another's."""
         try:
             while clock.now() < result.delivery.lease_until:
@@ -505,7 +506,7 @@ class Dispatcher:
                         self._tell(lane, result, recorded)
                     return
         finally:
-            self._lanes.budget.free(lane.account, size_of(result.delivery.event))
+            self._lanes.budget.free(lane.account, size)
             self._feed()
 
     def _tell(self, lane: Lane, result: Result, recorded: Recorded) -> None:

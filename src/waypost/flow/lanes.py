@@ -280,17 +280,22 @@ class Lanes:
         )
 
     def reserve(self, lanes: Iterable[Lane], size: int) -> None:
-        """Keep room in each lane for a delivery that is being accepted; `decline` gives it up."""
+        """Keep room in each lane for a delivery that is being accepted; `fill` uses it, `decline` gives it up."""
         for lane in lanes:
             lane.reserved += 1
             self.held += 1
             self.budget.hold(lane.account, size)
 
     def decline(self, lane: Lane, size: int) -> None:
-        """Give reserved room up."""
+        """Give reserved room up unused."""
         lane.reserved -= 1
         self.held -= 1
         self.budget.free(lane.account, size)
+
+    def fill(self, lane: Lane, delivery: Delivery) -> None:
+        lane.reserved -= 1
+        lane.queue.append(delivery)
+        self._line_up(lane)
 
     def add(self, lane: Lane, delivery: Delivery) -> None:
         lane.queue.append(delivery)
@@ -409,7 +414,8 @@ class Lanes:
         place.ended = True
         lane.in_flight -= 1
         self.held -= 1
-        self.budget.free(lane.account, place.size)
+        if place.size:
+            self.budget.free(lane.account, place.size)
         if place.waits:
             tenant.waiting -= 1
             self.places.waiting -= 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Container, Iterator, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Self
 
@@ -27,7 +27,7 @@ Instant = tuple[Micros, int]
 """When something was told, and its number."""
 
 _READ_AT_ONCE = 32
-"""Messages of one batch: a listener holds no more payloads than these."""
+"""Messages of one batch, at most: a listener holds no more payloads than these, nor more bytes than it may."""
 _LOOKED_AT = 1_000
 _AGAIN_AFTER = 5
 _LONG_AGO: Instant = (0, 0)
@@ -44,6 +44,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     listeners_per_tenant: int = 10
     queue: int = 1_000
     memory: int = 50_000
+    batch_bytes: int = 1 << 20
     reach: float = 3_600.0
     longest_attempt: float = 60.0
 
@@ -192,7 +193,8 @@ class Listener:
             self._something.clear()
             if self._queue:
                 numbers = [self._queue.popleft() for _ in range(min(len(self._queue), _READ_AT_ONCE))]
-                yield [told for told in await self._read(numbers) if self.wanted.takes_all_of(told.item)]
+                async for read in self._pieces(numbers):
+                    yield [told for told in read if self.wanted.takes_all_of(told.item)]
             elif self._missed:
                 missed, self._missed = self._missed, 0
                 self._live.metrics.stream_missed(missed)
@@ -206,6 +208,13 @@ class Listener:
                 return await self._something.wait()
         except TimeoutError:
             return False
+
+    async def _pieces(self, numbers: Sequence[Number]) -> AsyncIterator[list[Told]]:
+        """What they name, read in pieces of so many messages and bytes; one message at least."""
+        for first in range(0, len(numbers), _READ_AT_ONCE):
+            some = numbers[first : first + _READ_AT_ONCE]
+            for piece in _cut(some, await self._tail.sizes(some), self._live.bounds.batch_bytes):
+                yield await self._read(piece)
 
     async def _read(self, numbers: Sequence[Number]) -> list[Told]:
         return await self._tail.read(numbers, tenant_ids=self.wanted.tenant_ids)
@@ -224,8 +233,7 @@ class Listener:
         else:
             since, told = _LONG_AGO, told[at + 1 :]
         while True:
-            for first in range(0, len(told), _READ_AT_ONCE):
-                read = await self._read(told[first : first + _READ_AT_ONCE])
+            async for read in self._pieces(told):
                 yield [each for each in read if self.wanted.takes(each.item) and _follows(each.item, since)]
             since = _LONG_AGO
             told, forgotten = self._live.told_since(position)
@@ -254,8 +262,7 @@ class Listener:
             reached = abs(page[-1][0])
             numbers = [number for number, tenant_id in page if self._may_want(number, tenant_id)]
             numbers = [number for number in numbers if number not in remembered]
-            for first in range(0, len(numbers), _READ_AT_ONCE):
-                read = await self._read(numbers[first : first + _READ_AT_ONCE])
+            async for read in self._pieces(numbers):
                 coming = await self._coming(position) if reached > ids.bound(now - _TOLD_BY_THEN) else ()
                 yield [
                     each
@@ -289,6 +296,20 @@ def _instant_of(item: Item) -> Instant:
 def _follows(item: Item, since: Instant) -> bool:
     instant, seq = _instant_of(item)
     return (instant if isinstance(item, StoredEvent) else instant + _OVERLAP, seq) > since
+
+
+def _cut(numbers: Sequence[Number], sizes: Mapping[Number, int], most: int) -> Iterator[list[Number]]:
+    piece: list[Number] = []
+    total = 0
+    for number in numbers:
+        size = sizes.get(number, 0)
+        if piece and total + size > most:
+            yield piece
+            piece, total = [], 0
+        piece.append(number)
+        total += size
+    if piece:
+        yield piece
 
 
 def _index(told: Sequence[Number], seq: int) -> int | None:

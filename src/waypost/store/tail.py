@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from waypost.store.record import StoredAttempt, StoredEvent
@@ -25,6 +25,10 @@ class TailStore(Protocol):
 
     async def numbers(self, *, after: int, limit: int) -> list[tuple[Number, str]]:
         """The next that are on record beyond a sequence number, with their tenants."""
+        ...
+
+    async def sizes(self, numbers: Sequence[Number]) -> Mapping[Number, int]:
+        """About how many bytes `read` would hold for each of them that is on record."""
         ...
 
     async def read(self, numbers: Sequence[Number], *, tenant_ids: tuple[str, ...] = ()) -> list[Told]:

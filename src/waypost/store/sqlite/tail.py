@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from waypost.store.base import StoredAttempt
 from waypost.store.sqlite import rows
@@ -22,6 +22,15 @@ _ATTEMPTS = (
 )
 
 
+_OF_EVENT = "(SELECT length(e.data) + coalesce(length(e.metadata), 0) FROM events e WHERE e.seq = {seq})"
+_SIZES = f"""
+    SELECT value, CASE WHEN value > 0 THEN {_OF_EVENT.format(seq="value")} ELSE (
+        SELECT coalesce(length(a.request), 0) + coalesce(length(a.response), 0) + {_OF_EVENT.format(seq="a.event_seq")}
+        FROM attempts a WHERE a.seq = -value) END
+    FROM json_each(?)
+"""
+
+
 class SqliteTail:
     """`attempt` reads a row of an attempt with its event and destination."""
 
@@ -31,6 +40,10 @@ class SqliteTail:
 
     async def numbers(self, *, after: int, limit: int) -> list[tuple[Number, str]]:
         return [(seq * sign, tenant_id) for seq, sign, tenant_id in await self._db.all(_NUMBERS, (after, limit))]
+
+    async def sizes(self, numbers: Sequence[Number]) -> Mapping[Number, int]:
+        found = await self._db.all(_SIZES, (rows.json_text(list(numbers)),))
+        return {number: size or 0 for number, size in found}
 
     async def read(self, numbers: Sequence[Number], *, tenant_ids: tuple[str, ...] = ()) -> list[Told]:
         events = [number for number in numbers if number > 0]
