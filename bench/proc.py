@@ -28,6 +28,12 @@ def resident_bytes(pid: int, field: str = "VmRSS") -> int:
     return sum(_status(member, field) for member in family(pid)) * 1024
 
 
+def forget_peak(pid: int) -> None:
+    """Let `VmHWM` of a process and its children start anew (proc(5), clear_refs)."""
+    for member in family(pid):
+        Path(f"/proc/{member}/clear_refs").write_text("5", encoding="ascii")
+
+
 def _ticks(pid: int) -> int:
     # the name of the command stands in parentheses and may itself contain spaces
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()

@@ -73,7 +73,8 @@ class Settings(BaseSettings):
     request_max_pipelined: Count = Field(16, description="Most requests of a connection that wait for the first.")
     answer_timeout: Seconds = Field(30.0, description="How long a client may take nothing of its answer.")
     answer_memory: Count = Field(
-        134_217_728, description="Most bytes of answers that clients have yet to take; who has most of them is dropped."
+        134_217_728,
+        description="Most bytes of answers that clients have yet to take; the oldest are dropped.",
     )
 
     # where it keeps its truth

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import resource
+import weakref
 
 import msgspec
 import pytest
 
+from waypost.front.connection import Connection
+from waypost.front.exchange import Exchange
 from waypost.front.limits import Limits
 from waypost.front.memory import Memory
 from waypost.front.server import _within_descriptors
@@ -93,7 +98,7 @@ class TestDeadlines:
                 await asyncio.sleep(0.001)
             assert taken > 1 << 24
 
-    async def test_the_largest_unread_answers_go_when_all_are_too_many(self, serving: Starter) -> None:
+    async def test_unread_answers_go_when_all_are_too_many(self, serving: Starter) -> None:
         async with serving(answer_memory=1 << 26, body_grace=0.1) as front:
             for _ in range(12):
                 await front.narrow_client(get("/large"))
@@ -101,6 +106,18 @@ class TestDeadlines:
             await front.until(lambda: len(front.gate.connections) < 7)
             assert len(front.gate.connections) >= 3
             assert (await front.ask(get())).status == 200
+
+    async def test_a_flood_is_not_read_on_once_it_is_refused(self, serving: Starter) -> None:
+        async with serving(head_bytes=1_024) as front:
+            loop = asyncio.get_running_loop()
+            flood = await front.narrow_client(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+            await front.until(lambda: front.gate.connections)
+            (connection,) = front.gate.connections
+            with contextlib.suppress(OSError):
+                while front.gate.connections:
+                    await loop.sock_sendall(flood, b"a" * 65_536)
+
+            assert 0 < connection._unheard < 1 << 20
 
 
 class TestPlaces:
@@ -165,6 +182,22 @@ class TestPlaces:
                 await client.close()
             await front.until(lambda: not front.gate.connections)
             assert front.gate._strangers == {}
+
+    async def test_nothing_of_a_connection_waits_for_the_collector(self, serving: Starter) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            async with serving(body_grace=0.1) as front:
+                for request in (SECRET, post(body=b"a" * 90_000), post("/hold", body=b"a"), b"nonsense\r\n", chunked()):
+                    client = await front.client(request)
+                    await front.until(lambda: front.gate.connections)
+                    front.go.set()
+                    await client.close()
+                    await front.until(lambda: not front.gate.connections and not front.state.tasks)
+                made = weakref.WeakSet(one for one in gc.get_objects() if isinstance(one, Connection | Exchange))
+                await front.until(lambda: not made)
+        finally:
+            gc.enable()
 
     def test_half_of_the_descriptors_are_left(self) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -24,6 +24,9 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 _LINGER_SECONDS = 2.0
 """How long a client that is still sending may take to read why it is not heard (RFC 9112, 9.6)."""
+_LARGE = 1 << 20
+_LINGER_BYTES = 1 << 18
+"""So much of what is still sent then is read, and no more: reading a flood costs as much as serving it."""
 _FRAMING_SHARE = 8
 """A body in chunks may have so many bytes around each of its own."""
 _NOWHERE = cast(list[tuple[bytes, bytes]], deque[tuple[bytes, bytes]](maxlen=0))
@@ -43,7 +46,8 @@ class Connection(asyncio.Protocol):
         self.gate = gate
         self.address = ""
         self.proven = False
-        self.backlog = 0
+        self.waits_since = 0.0
+        self._backlog = 0
         self.since = 0.0
         self._written = 0
         self._taken: tuple[float, int, int] | None = None
@@ -65,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._refusal: Refusal | None = None
         self._ends_at: float | None = None
+        self._unheard = 0
         self._paused = False
         self._writable: asyncio.Event | None = None
 
@@ -89,7 +94,8 @@ class Connection(asyncio.Protocol):
                 exchange.leave()
         self._queue.clear()
         self.resume_writing()
-        del self._parser  # which knows this connection: a circle
+        self._running = self._reading = self._newest = None  # they know this connection, as the parser does
+        del self._parser
 
     def pause_writing(self) -> None:
         self._writable = asyncio.Event()
@@ -100,6 +106,9 @@ class Connection(asyncio.Protocol):
             self._writable = None
 
     def data_received(self, data: bytes) -> None:
+        if self._ends_at is not None:
+            self._pass_over(len(data))
+            return
         piece = self._limits.head_bytes
         if len(data) <= piece:
             self._feed(data)
@@ -123,6 +132,11 @@ class Connection(asyncio.Protocol):
             self._refuse(_refusal_of(error))
         except Refusal as refusal:
             self._refuse(refusal)
+
+    def _pass_over(self, size: int) -> None:
+        self._unheard += size
+        if self._unheard > _LINGER_BYTES:
+            self._pause_reading()
 
     def _head_grows(self, size: int) -> None:
         """Raises Refusal."""
@@ -263,6 +277,8 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self._written += len(data)
         self._transport.write(data)
+        if len(data) > _LARGE:
+            self.gate.check_unread()
 
     async def drained(self) -> None:
         if self._writable is not None:
@@ -369,19 +385,26 @@ class Connection(asyncio.Protocol):
 
     def make_room(self) -> None:
         """Its place is wanted by another."""
-        if self.backlog:
+        if self._backlog:
             self.abort()
             return
         if self._begun:
             self._transport.write(NO_ROOM)
         self._end(lingering=False)
 
-    def look(self, now: float, elapsed: float) -> int:
-        """End what has taken too long; the bytes that the client has not taken yet."""
-        self.backlog = backlog = self._transport.get_write_buffer_size()
+    def measure(self, now: float) -> int:
+        """The bytes that the client has not taken yet; `waits_since` is when they began to be some."""
+        before, self._backlog = self._backlog, self._transport.get_write_buffer_size()
+        if self._backlog and not before:
+            self.waits_since = now
+        return self._backlog
+
+    def look(self, now: float, elapsed: float) -> None:
+        """End what has taken too long."""
+        backlog = self.measure(now)
         if backlog:
             self._look_at_answer(now, backlog)
-            return backlog
+            return
         self._taken = None
         if self._ends_at is not None:
             self._look_at_end(now)
@@ -391,7 +414,6 @@ class Connection(asyncio.Protocol):
             self._look_at_head(now)
         elif self._running is None and now - self.since > self._limits.idle_timeout:
             self._end(lingering=False)
-        return 0
 
     def _look_at_answer(self, now: float, backlog: int) -> None:
         """Whoever takes next to nothing of what waits for them is dropped."""

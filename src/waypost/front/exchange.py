@@ -43,6 +43,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "__weakref__",
         "_charged",
         "_chunked_answer",
         "_fresh",

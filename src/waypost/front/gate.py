@@ -129,20 +129,24 @@ class Gate:
     def _tick(self) -> None:
         now = self.clock()
         elapsed, self.now, self._ticking = now - self.now, now, None
-        unread = sum([connection.look(now, elapsed) for connection in tuple(self.connections)])
-        if unread > self.limits.answer_memory:
-            self._drop_unread(unread)
+        for connection in tuple(self.connections):
+            connection.look(now, elapsed)
+        self.check_unread()
         self._tell()
         if self.connections:
             self._tick_later()
 
-    def _drop_unread(self, unread: int) -> None:
-        """End the connections with most of their answers unread."""
-        for connection in sorted(self.connections, key=lambda one: -one.backlog):
-            if unread <= self.limits.answer_memory:
-                return
-            unread -= connection.backlog
-            connection.abort()
+    def check_unread(self) -> None:
+        """Bound what is written and not taken yet; asked once a tick, and after each large answer."""
+        now = self.clock()
+        waiting = [(one, size) for one in self.connections if (size := one.measure(now))]
+        unread = sum([size for _, size in waiting])
+        if unread > self.limits.answer_memory:
+            for connection, size in sorted(waiting, key=lambda pair: pair[0].waits_since):
+                connection.abort()
+                unread -= size
+                if unread <= self.limits.answer_memory:
+                    return
 
     def _tell(self) -> None:
         if self._turned_away and (self._told_at is None or self.now - self._told_at >= _TOLD_EVERY):
