@@ -39,7 +39,7 @@ def tenant(summary: TenantSummary) -> dict[str, Any]:
 def destination(value: Destination, registry: Registry) -> dict[str, Any]:
     """A destination with what is sensitive masked; of a type that is no longer installed, everything is."""
     kind = registry.get(value.type)
-    target, target_url = kind.target(value) if kind else ("", None)
+    target, target_url = kind.target(value) if kind and not value.damaged else ("", None)
     shown: dict[str, Any] = {
         "id": value.id,
         "type": value.type,
@@ -60,6 +60,7 @@ def destination(value: Destination, registry: Registry) -> dict[str, Any]:
         "subscriptions": value.subscriptions,
         "retry_policy": _policy(value.retry_policy),
         "target_url": target_url,
+        "damaged": value.damaged,
     }
     return shown | {name: part for name, part in optional.items() if part}
 

@@ -153,6 +153,8 @@ class Channel(Struct, frozen=True, kw_only=True):
     muted_until: Micros | None = None
     version: int = 1
     confirmed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Fields that cannot be read any more; it is disabled until they are saved anew."""
 
 
 _MOST_REMEMBERED = 100_000

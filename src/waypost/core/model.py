@@ -123,6 +123,8 @@ class Destination(Struct, frozen=True, kw_only=True):
     disabled: Disabling | None = None
     subscriptions: tuple[Subscription, ...] = ()
     version: int = 1
+    damaged: tuple[str, ...] = ()
+    """Fields that cannot be read any more and are empty here: nothing is sent until they are saved anew."""
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -307,6 +307,8 @@ class Alerting:
         kind = self.types.get(old.type)
         if kind is None:
             raise Invalid([f"alert channel type {old.type} is not installed on this server"])
+        needed = [field for field in old.damaged if field != "confirmed" and field not in sent]
+        problems += [f"{field} cannot be read any more: save it anew" for field in needed]
         config = _merged(kind.config_fields, old.config, sent, "config", problems)
         credentials = _merged(kind.credential_fields, old.credentials, sent, "credentials", problems)
         if by.kind == "tenant" and not problems:
@@ -321,6 +323,7 @@ class Alerting:
             or old.min_severity,
             enabled=_flag("enabled", sent.get("enabled", old.enabled), problems),
             muted_until=_instant("muted_until", sent, old.muted_until, problems),
+            damaged=(),
         )
         if not problems:
             change = Change(

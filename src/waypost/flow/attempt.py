@@ -117,6 +117,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
             manual=delivery.manual,
             sent_at=started_at,
         )
+        _refuse_damaged(lane.destination)
         warm = lane.warm or await self._connect(lane)
         warm.sends += 1
         try:
@@ -173,3 +174,9 @@ def _failure(error: DeliveryError, started_at: Micros, began: int, causes: tuple
         response=error.response,
         causes=causes,
     )
+
+
+def _refuse_damaged(to: Destination) -> None:
+    """Raise Unavailable for a destination that cannot be read whole: its deliveries wait until it is saved anew."""
+    if to.damaged:
+        raise Unavailable(f"{', '.join(to.damaged)} of the destination {to.id} cannot be read: save them anew")

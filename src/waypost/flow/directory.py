@@ -12,6 +12,7 @@ from waypost.core.routing import AnySubscription, Filter, Route
 from waypost.store.base import Store
 
 Routes = tuple[Route, ...]
+_ROUTED_BY = frozenset({"topics", "filter", "subscriptions"})
 
 
 class _NothingPasses:
@@ -60,6 +61,9 @@ class Directory:
 
     def _wanted(self, destination: Destination) -> Filter | None:
         """What the destination asks of the content of events; None when it asks nothing."""
+        unknown = _ROUTED_BY.intersection(destination.damaged)
+        if unknown:
+            return _NothingPasses(f"{', '.join(sorted(unknown))} cannot be read")
         if not destination.subscriptions:
             return self._compiled(destination.filter)
         return AnySubscription(

@@ -219,6 +219,8 @@ class Manager:
             new = decide(old)
             if new == old:
                 return old
+            if new.damaged:
+                raise Invalid([f"{field} cannot be read any more: save it anew" for field in new.damaged])
             entry = _entry(by, action, tenant_id, destination_id, {"changed": _differences(old, new)})
             stored = await self._store.replace_destination(structs.replace(new, updated_at=self._now()), entry)
             if stored is not None:
@@ -236,6 +238,7 @@ class Manager:
             _disabled(old, disabled_at, by),
             **structs.asdict(wanted),
             **values.parts(),
+            damaged=tuple(field for field in old.damaged if field != "disabled" and _is_left_out(draft, field)),
         )
         self._refuse_too_large(new, by)
         return new
@@ -291,6 +294,10 @@ class Manager:
         if problems:
             raise Invalid(list(dict.fromkeys(problems)))
         return values
+
+
+def _is_left_out(draft: Draft, field: str) -> bool:
+    return isinstance(getattr(draft, field), UnsetType)
 
 
 def _is_tenant(by: Actor) -> bool:

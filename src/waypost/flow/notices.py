@@ -140,7 +140,7 @@ class Writer:
 
     def _target(self, destination: Destination) -> str:
         kind = self._types.get(destination.type)
-        return kind.target(destination)[0] if kind else destination.type
+        return kind.target(destination)[0] if kind and not destination.damaged else destination.type
 
     # what goes out
 

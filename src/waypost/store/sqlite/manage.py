@@ -13,7 +13,8 @@ from waypost.store.sqlite import rows, skips
 from waypost.store.vault import Vault
 
 SUBSCRIPTIONS = (
-    "(SELECT json_group_array(json(d.topics)) FROM destinations d WHERE d.tenant_id = t.key AND d.deleted_at IS NULL)"
+    "(SELECT json_group_array(json(iif(json_valid(d.topics), d.topics, '[]'))) FROM destinations d"
+    " WHERE d.tenant_id = t.key AND d.deleted_at IS NULL)"
 )
 
 

@@ -96,8 +96,9 @@ def reseal(db: sqlite3.Connection, vault: Vault) -> None:
         db.execute("BEGIN IMMEDIATE")
         for table, no, sealed, context in sealed_rows:
             if not vault.is_current(sealed):
-                anew = vault.seal(vault.open(sealed, context), context)
-                db.execute(f"UPDATE {table} SET credentials = ? WHERE no = ?", (anew, no))
+                with contextlib.suppress(SettingsError):  # what is damaged stays, and is told where it is read
+                    anew = vault.seal(vault.open(sealed, context), context)
+                    db.execute(f"UPDATE {table} SET credentials = ? WHERE no = ?", (anew, no))
         for kind, keys in vault.secret_config.items():
             for key in keys:
                 _seal_config(db, vault, kind, key)
@@ -105,15 +106,19 @@ def reseal(db: sqlite3.Connection, vault: Vault) -> None:
 
 def _seal_config(db: sqlite3.Connection, vault: Vault, kind: str, key: str) -> None:
     """Seal a config value of a type that was kept in clear before it counted as a secret."""
-    where = " WHERE type = ? AND json_extract(config, ?) IS NOT NULL"
+    where = " WHERE type = ? AND CASE WHEN json_valid(config) THEN json_extract(config, ?) END IS NOT NULL"
     path = (kind, f'$."{key}"')
     for row in db.execute(f"SELECT {rows.DESTINATION} FROM destinations{where}", path).fetchall():
         found = rows.destination(row, vault)
+        if found.damaged:
+            continue
         context = rows.credentials_context(found.tenant_id, found.id)
         columns = rows.sealed_apart(kind, found.config, found.credentials, context, vault)
         db.execute("UPDATE destinations SET config = ?, credentials = ? WHERE no = ?", (*columns, found.no))
     for row in db.execute(f"SELECT {rows.CHANNEL} FROM alert_channels{where}", path).fetchall():
         channel = rows.channel(row, vault)
+        if channel.damaged:
+            continue
         context = rows.channel_context(channel.id)
         columns = rows.sealed_apart(kind, channel.config, channel.credentials, context, vault)
         db.execute("UPDATE alert_channels SET config = ?, credentials = ? WHERE no = ?", (*columns, channel.no))

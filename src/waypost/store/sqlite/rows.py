@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+import structlog
 from msgspec import convert
 
 from waypost.core import ids
 from waypost.core.alerts import Channel, Kind, Rule, Thresholds
+from waypost.core.errors import SettingsError
 from waypost.core.filters.values import plain
 from waypost.core.keeping import Exchange
 from waypost.core.model import (
@@ -30,6 +32,14 @@ from waypost.store.base import ApiKey, Publication, Result, StoredEvent
 from waypost.store.vault import Vault
 
 Row = Sequence[Any]
+T = TypeVar("T")
+
+_NO_NAMES: tuple[str, ...] = ()
+
+_log = structlog.get_logger("waypost")
+_MOST_TOLD = 10_000
+_told: set[tuple[str, str]] = set()
+"""What was found damaged and is said once."""
 
 TENANT = "id, key, metadata, created_at, updated_at, epoch, tokens_since"
 DESTINATION = (
@@ -86,11 +96,16 @@ def json_value(text: str | None) -> Any:
     return None if text is None else _exact.decode(text)
 
 
+def readable(what: str, field: str, text: str | None) -> Any:
+    """The same; None too for what is damaged."""
+    return _Reading(what).cell(field, lambda: json_value(text), None)
+
+
 def tenant(row: Row) -> Tenant:
     return Tenant(
         id=row[0],
         key=row[1],
-        metadata=_optional_texts(row[2]),
+        metadata=_Reading(f"tenant {row[1]}").cell("metadata", lambda: _optional_texts(row[2]), None),
         created_at=row[3],
         updated_at=row[4],
         epoch=row[5],
@@ -100,32 +115,68 @@ def tenant(row: Row) -> Tenant:
 
 def tenant_summary(row: Row) -> TenantSummary:
     """From a tenant's columns followed by the JSON list of its destinations' topic lists."""
-    subscriptions = msgspec.json.decode(row[7], type=list[list[str]])
+    reading = _Reading(f"tenant {row[1]}")
+    none: list[list[str]] = []
+    subscriptions = reading.cell("topics", lambda: msgspec.json.decode(row[7], type=list[list[str]]), none)
     patterns = [pattern for topics in subscriptions for pattern in topics]
     return TenantSummary(tenant=tenant(row), destinations_count=len(subscriptions), topics=union(patterns))
 
 
+class _Reading:
+    """Reads the cells of one row. What is damaged does not keep the rest from being read, nor other rows."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.damaged: list[str] = []
+
+    def cell(self, field: str, read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except (SettingsError, msgspec.MsgspecError, ValueError, TypeError) as error:
+            self.damaged.append(field)
+            if len(_told) < _MOST_TOLD and (told := (self._what, field)) not in _told:
+                _told.add(told)
+                _log.error("damaged", what=self._what, field=field, error=str(error))
+            return otherwise
+
+
 def destination(row: Row, vault: Vault) -> Destination:
-    config, credentials = _opened(row[6], row[7], credentials_context(row[1], row[2]), vault)
+    context, reading = credentials_context(row[1], row[2]), _Reading(f"destination {row[1]}/{row[2]}")
+    cell = reading.cell
+    config = cell("config", lambda: _texts.decode(row[6]), _no_texts())
+    credentials = _moved(config, cell("credentials", lambda: _texts.decode(vault.open(row[7], context)), _no_texts()))
     return Destination(
         no=row[0],
         tenant_id=row[1],
         id=row[2],
         type=row[3],
-        topics=names(row[4]),
-        filter=json_value(row[5]),
+        topics=cell("topics", lambda: names(row[4]), _NO_NAMES),
+        filter=cell("filter", lambda: _filter(row[5]), None),
         config=config,
         credentials=credentials,
-        delivery_metadata=_optional_texts(row[8]),
-        metadata=_optional_texts(row[9]),
-        retry_policy=None if row[10] is None else _overrides.decode(row[10]),
+        delivery_metadata=cell("delivery_metadata", lambda: _optional_texts(row[8]), None),
+        metadata=cell("metadata", lambda: _optional_texts(row[9]), None),
+        retry_policy=cell("retry_policy", lambda: None if row[10] is None else _overrides.decode(row[10]), None),
         created_at=row[11],
         updated_at=row[12],
         disabled_at=row[13],
         version=row[14],
-        disabled=None if row[15] is None else _disablings.decode(row[15]),
-        subscriptions=() if row[16] is None else convert(json_value(row[16]), tuple[Subscription, ...]),
+        disabled=cell("disabled", lambda: None if row[15] is None else _disablings.decode(row[15]), None),
+        subscriptions=cell("subscriptions", lambda: _subscriptions(row[16]), ()),
+        damaged=tuple(reading.damaged),
     )
+
+
+def _no_texts() -> dict[str, str]:
+    return {}
+
+
+def _filter(text: str | None) -> dict[str, Any] | None:
+    return convert(json_value(text), dict[str, Any] | None)
+
+
+def _subscriptions(text: str | None) -> tuple[Subscription, ...]:
+    return () if text is None else convert(json_value(text), tuple[Subscription, ...])
 
 
 def disabling(text: str | None) -> Disabling:
@@ -168,10 +219,11 @@ def sealed_apart(
     return _encode(open_).decode(), vault.seal(_encode({**credentials, **apart}), context)
 
 
-def _opened(config: str, sealed: bytes, context: str, vault: Vault) -> tuple[dict[str, str], dict[str, str]]:
-    kept, texts = _texts.decode(config), _texts.decode(vault.open(sealed, context))
+def _moved(config: dict[str, str], texts: dict[str, str]) -> dict[str, str]:
+    """The credentials; what was sealed with them of the config is put back there."""
     apart = [key for key in texts if key.startswith(_OF_CONFIG)]
-    return kept | {key.removeprefix(_OF_CONFIG): texts.pop(key) for key in apart}, texts
+    config |= {key.removeprefix(_OF_CONFIG): texts.pop(key) for key in apart}
+    return texts
 
 
 def credentials_context(tenant_id: str, destination_id: str) -> str:
@@ -279,7 +331,10 @@ def attempt_values(result: Result, exchange: Exchange) -> tuple[Any, ...]:
 
 
 def rule(row: Row) -> Rule:
-    """From the columns of SELECT_RULES."""
+    """From the columns of SELECT_RULES. One that cannot be read whole is off."""
+    reading = _Reading(f"alert rule {row[1]}")
+    thresholds = reading.cell("parameters", lambda: _thresholds.decode(row[8]), Thresholds())
+    channel_ids = reading.cell("channel_ids", lambda: None if row[9] is None else names(row[9]), None)
     return Rule(
         no=row[0],
         id=row[1],
@@ -287,10 +342,10 @@ def rule(row: Row) -> Rule:
         owner=row[3],
         tenant_id=row[4],
         destination_no=row[5],
-        enabled=bool(row[6]),
+        enabled=bool(row[6]) and not reading.damaged,
         severity=row[7],
-        thresholds=_thresholds.decode(row[8]),
-        channel_ids=None if row[9] is None else names(row[9]),
+        thresholds=thresholds,
+        channel_ids=channel_ids,
         muted_until=row[10],
         created_at=row[11],
         updated_at=row[12],
@@ -317,7 +372,15 @@ def rule_values(value: Rule) -> tuple[Any, ...]:
 
 
 def channel(row: Row, vault: Vault) -> Channel:
-    config, credentials = _opened(row[5], row[6], channel_context(row[1]), vault)
+    reading = _Reading(f"alert channel {row[1]}")
+    cell = reading.cell
+    config = cell("config", lambda: _texts.decode(row[5]), _no_texts())
+    context = channel_context(row[1])
+    credentials = _moved(config, cell("credentials", lambda: _texts.decode(vault.open(row[6], context)), _no_texts()))
+    topics, confirmed = (
+        cell("topics", lambda: names(row[7]), _NO_NAMES),
+        cell("confirmed", lambda: names(row[14]), _NO_NAMES),
+    )
     return Channel(
         no=row[0],
         id=row[1],
@@ -326,14 +389,15 @@ def channel(row: Row, vault: Vault) -> Channel:
         name=row[4],
         config=config,
         credentials=credentials,
-        topics=names(row[7]),
+        topics=topics,
         min_severity=row[8],
-        enabled=bool(row[9]),
+        enabled=bool(row[9]) and not reading.damaged,
         muted_until=row[10],
         created_at=row[11],
         updated_at=row[12],
         version=row[13],
-        confirmed=names(row[14]),
+        confirmed=confirmed,
+        damaged=tuple(reading.damaged),
     )
 
 

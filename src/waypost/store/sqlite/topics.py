@@ -35,8 +35,8 @@ def topic(row: rows.Row) -> Topic:
     return Topic(
         name=row[0],
         description=row[1],
-        schema=rows.json_value(row[2]),
-        example=rows.json_value(row[3]),
+        schema=rows.readable(f"topic {row[0]}", "schema", row[2]),
+        example=rows.readable(f"topic {row[0]}", "example", row[3]),
         deprecated=bool(row[4]),
         created_at=row[5],
         updated_at=row[6],
