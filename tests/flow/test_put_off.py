@@ -156,6 +156,14 @@ class TestAskedToWait:
         assert set(house.receivers.ids(to.id)) == tried
         assert "waypost_deliveries_oldest_due_age_seconds 0.0" in house.metrics.exposition().decode()
 
+    async def test_too_many_at_once_narrows_even_where_no_wait_is_named(self, house: House) -> None:
+        to = await house.add()
+        house.receivers.behaviour[to.id] = first(1_000, lambda: DeliveryError("429", "slow down"))
+        for _ in range(4):
+            await house.publish()
+        lane = house.dispatcher._lanes.of(to)
+        await until(lambda: lane.width == 1)
+
     async def test_goes_on_when_the_wait_is_over(self, house: House) -> None:
         to = await house.add()
         house.receivers.behaviour[to.id] = first(1, lambda: DeliveryError("503", "busy", retry_after=0.3))

@@ -82,7 +82,10 @@ class Budget:
         self._of_pace[account.pace] += size
 
     def free(self, account: Account, size: int) -> None:
-        self.hold(account, -size)
+        account.held -= size
+        account.owner.held -= size
+        self.held -= size
+        self._of_pace[account.pace] -= size
 
     def judge(self, account: Account, pace: Pace) -> None:
         """The lane has shown how it answers."""

@@ -31,7 +31,8 @@ from waypost.observe.tracing import log_fields
 from waypost.store.base import Recorded, Result, Store
 
 _log = structlog.get_logger("waypost")
-_NOBODY_ANSWERED = frozenset({"timeout", "dns_error", "connection_refused", "network_unreachable"})
+_NARROWS = frozenset({"timeout", "dns_error", "connection_refused", "network_unreachable", "429"})
+"""Codes that say: less at once."""
 _RECORD_AGAIN_AFTER = 1.0
 _CLAIM_AGAIN_AFTER = SECOND // 20
 _NOTHING_ELSE = Recorded()
@@ -422,7 +423,7 @@ class Dispatcher:
         lane.used_at = time.monotonic()
         lane.put_off = 0
         outcome = result.outcome
-        self._lanes.heard(lane, outcome.latency / SECOND, answered=outcome.code not in _NOBODY_ANSWERED)
+        self._lanes.heard(lane, outcome.latency / SECOND, answered=outcome.code not in _NARROWS)
         if len(lane.queue) > lane.capacity:
             lane.more_in_store = True
             await self._give_back(lane, down_to=lane.capacity // 2)

@@ -109,6 +109,11 @@ class Lane:
         return not self.shut and bool(self.queue or self.more_in_store or self.in_flight >= self._at_once)
 
     @property
+    def steady(self) -> bool:
+        """Whether a quick answer says nothing new."""
+        return self.pace == QUICK and self.width == self._widest
+
+    @property
     def shut(self) -> bool:
         """Whether nothing may be sent: the destination is disabled or deleted."""
         return self.gone or self.destination.disabled_at is not None
@@ -403,6 +408,8 @@ class Lanes:
 
     def heard(self, lane: Lane, seconds: float, *, answered: bool) -> None:
         """An attempt took so long; whether the receiver said anything. `done` follows."""
+        if lane.steady and answered and seconds < self._patience.quick:
+            return  # by far the most
         pace = self._patience.pace(seconds, answered=answered)
         lane.heard(pace, answered=answered, calm=pace == QUICK or self.places.calm)
         self.budget.judge(lane.account, pace)
