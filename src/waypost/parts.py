@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from ipaddress import ip_network
 from typing import Any
 
@@ -32,7 +33,8 @@ from waypost.net import intake
 from waypost.net.exchange import HttpSettings
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient
-from waypost.net.resolve import GuardedResolver, SystemResolver
+from waypost.net.resolve import GuardedResolver, Resolver, SystemResolver
+from waypost.net.shares import Places
 from waypost.observe.telemetry import Options as TelemetryOptions
 from waypost.settings import PREFIX, Settings
 from waypost.store.retention import Log
@@ -276,13 +278,32 @@ def stream_bounds_of(settings: Settings) -> live.Bounds:
     )
 
 
+def names_of(settings: Settings) -> Resolver:
+    """c-ares; where there is none for the platform, the system's resolver in threads."""
+    try:
+        cares = import_module("waypost.net.cares")
+    except ImportError:
+        return SystemResolver(timeout=settings.dns_timeout)
+    made: Resolver = cares.CaresResolver(timeout=settings.dns_timeout, servers=settings.dns_servers)
+    return made
+
+
 def tools_of(settings: Settings) -> Tools:
     guard = AddressGuard(
         [ip_network(network) for network in settings.webhook_allowed_networks],
         enabled=settings.webhook_address_guard,
         denied_networks=[ip_network(network) for network in settings.webhook_denied_networks],
     )
-    resolver = GuardedResolver(SystemResolver(timeout=settings.dns_timeout), guard, ttl=settings.dns_ttl)
+    resolver = GuardedResolver(
+        names_of(settings),
+        guard,
+        ttl=settings.dns_ttl,
+        stale=settings.dns_stale,
+        places=Places(
+            all=settings.dns_lookups, tenant=settings.dns_lookups_per_tenant, domain=settings.dns_lookups_per_domain
+        ),
+        patience=settings.dns_timeout,
+    )
     http = HttpSettings(
         connect_timeout=settings.webhook_connect_timeout,
         first_byte_timeout=settings.webhook_timeout,

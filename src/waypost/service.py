@@ -42,6 +42,7 @@ from waypost.flow.skips import SkipCounts
 from waypost.flow.trouble import Trouble
 from waypost.front.server import Server, http_server
 from waypost.machine import give_memory_back, raise_descriptor_limit, say_if_scarce, settle_down
+from waypost.net.resolve import GuardedResolver
 from waypost.observe import ending
 from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics, NullMetrics, PrometheusMetrics
@@ -276,6 +277,8 @@ class Service:
             at_the_end("store", self.store.close)
             await self.tools.http.start()
             at_the_end("http", self.tools.http.close)
+            if isinstance(self.tools.resolver, GuardedResolver):
+                at_the_end("names", self.tools.resolver.close)
             await self.access.refresh()
             await self.catalogue.refresh()
             at_the_end("skips", self._flush_skips)

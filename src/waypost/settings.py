@@ -24,6 +24,7 @@ from waypost.spelling import (
     SecretPairs,
     Secrets,
     Steps,
+    Strings,
     Table,
     Topics,
     Waits,
@@ -282,7 +283,14 @@ class Settings(BaseSettings):
         200_000, description="Most rounds of hashing that a broker may demand (SCRAM)."
     )
     dns_ttl: Seconds = Field(30.0, description="How long a looked-up address is used.")
-    dns_timeout: Seconds = Field(5.0, description="Longest wait for a name.")
+    dns_timeout: Seconds = Field(5.0, description="Longest wait for a name, and for a place to look it up.")
+    dns_stale: Age = Field(86_400, description="How long an old address stands in while a name cannot be looked up.")
+    dns_lookups: Count = Field(512, description="Most names that are looked up at once.")
+    dns_lookups_per_tenant: Count = Field(32, description="The same for the names of one tenant.")
+    dns_lookups_per_domain: Count = Field(
+        16, description="The same for the names under one domain (its last two labels)."
+    )
+    dns_servers: Strings = Field((), description="Name servers (csv of `address:port`); empty = those of the system.")
 
     destination_options: Table = Field(
         {}, description="Options of other destination types by `<type>_<name>`: a TOML table, or JSON."

@@ -21,6 +21,7 @@ from waypost.core.retry import RetryPolicy
 from waypost.core.settle import INTERRUPTED, interrupted, settle
 from waypost.flow import clock
 from waypost.flow.lanes import Lane, Warm
+from waypost.net.shares import on_behalf_of
 from waypost.observe.tracing import NullTracer, Tracer
 from waypost.store.base import Result
 
@@ -83,6 +84,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
 
     async def _send(self, lane: Lane, delivery: Delivery) -> Outcome:
         started_at, began = clock.now(), time.perf_counter_ns()
+        on_behalf_of.set(lane.destination.tenant_id)
         try:
             async with asyncio.timeout(self.timeout):
                 receipt = await self._hand_over(lane, delivery, started_at)

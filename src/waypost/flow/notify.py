@@ -25,6 +25,7 @@ from waypost.flow import clock
 from waypost.flow.attempt import put_off_if_ours
 from waypost.flow.notices import Writer
 from waypost.flow.permits import Permits
+from waypost.net.shares import on_behalf_of
 from waypost.observe.metrics import Metrics
 from waypost.store.alerting import News
 from waypost.store.base import Store
@@ -64,6 +65,7 @@ class Senders:
 
     async def send(self, channel: Channel, notice: Notice) -> None:
         """Raises DeliveryError for what goes wrong over there, Unavailable for what does here."""
+        on_behalf_of.set(channel.owner or "")
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connection(channel)

@@ -21,6 +21,7 @@ from waypost.core.incarnations import id_of
 from waypost.core.model import Actor, Destination, Event
 from waypost.flow import clock
 from waypost.flow.publish import Deliverer
+from waypost.net.shares import on_behalf_of
 from waypost.store.alerting import Entry
 from waypost.store.base import AttemptQuery, Page, Publication, Store, StoredAttempt
 
@@ -96,6 +97,7 @@ class Prober:
         return Verdict(ok=True)
 
     async def _look_around(self, destination: Destination) -> None:
+        on_behalf_of.set(destination.tenant_id)
         connection = await self._kind(destination).connect(destination, self._tools)
         try:
             await connection.verify()

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from waypost.core.errors import DeliveryError
+from waypost.core.errors import DeliveryError, Unavailable
 from waypost.net.authorities import Authorities
 from waypost.net.curl import SWEEP, CurlEngine
 from waypost.net.curl_handle import Transfer
@@ -155,6 +155,8 @@ class HttpClient:
         except DeliveryError as error:
             if error.code == "blocked_address":
                 raise
+        except Unavailable:
+            return
 
     def _submit(self, transfer: Transfer) -> None:
         if self._loop is None:

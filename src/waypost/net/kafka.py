@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLarg
 from aiokafka.structs import BrokerMetadata, RecordMetadata
 from msgspec import Struct
 
-from waypost.core.errors import DeliveryError
+from waypost.core.errors import DeliveryError, Unavailable, WaypostError
 from waypost.net.dial import network_error
 from waypost.net.failure import copy_of
 from waypost.net.hosts import HostPort
@@ -111,7 +111,7 @@ class Producer:
         except (KafkaError, OSError) as error:
             await self.close()
             raise self._failure(error) from error
-        except (DeliveryError, asyncio.CancelledError):
+        except (WaypostError, asyncio.CancelledError):
             await self.close()
             raise
         except Exception as error:  # of a library that asserts what a broker says
@@ -344,6 +344,8 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka is not typed
         except DeliveryError as error:
             self._refuse(broker, error)
             return
+        except Unavailable:
+            return  # to the library the broker is not there yet: it asks again
         self.attempts += 1
         host = PinnedHost.of(broker.host, addresses[self.attempts % len(addresses)])
         self.cluster.checked[node_id] = broker._replace(host=host)

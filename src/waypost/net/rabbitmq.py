@@ -17,7 +17,7 @@ from msgspec import Struct
 from pamqp.commands import Basic
 from yarl import URL
 
-from waypost.core.errors import DeliveryError
+from waypost.core.errors import DeliveryError, WaypostError
 from waypost.net.amqp import AmqpIntake
 from waypost.net.dial import dial, network_error
 from waypost.net.hosts import HostPort
@@ -110,7 +110,7 @@ class Publisher:
         """Raise DeliveryError for whatever the library raises, which passes on what a server makes a parser raise."""
         try:
             yield
-        except DeliveryError:
+        except WaypostError:
             raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
