@@ -21,6 +21,7 @@ from waypost.core.retry import RetryPolicy
 from waypost.core.settle import INTERRUPTED
 from waypost.flow import clock
 from waypost.flow.deliver import Bounds
+from waypost.net.shares import on_behalf_of
 
 HOUR = 3_600.0
 
@@ -221,3 +222,13 @@ class TestAStop:
         assert found is not None
         assert found.retries == 0
         await again.close()
+
+
+async def test_names_are_looked_up_on_behalf_of_the_destinations_tenant(house: House) -> None:
+    charged: list[str] = []
+    for tenant in ("acme", "globex"):
+        to = await house.add(f"to_{tenant}", tenant)
+        house.receivers.behaviour[to.id] = lambda _: charged.append(on_behalf_of.get())
+        await house.publish(tenant)
+    await until(lambda: len(charged) == 2)
+    assert sorted(charged) == ["acme", "globex"]

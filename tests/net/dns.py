@@ -81,8 +81,11 @@ class _Udp(asyncio.DatagramProtocol):
 async def name_server(answer: Callable[[str, int], Answer]) -> AsyncIterator[NameServer]:
     made = NameServer(answer)
 
+    writers: set[asyncio.StreamWriter] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, EOFError):
+        writers.add(writer)
+        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
             while True:
                 question = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
                 reply = made.reply(question, most=None)
@@ -99,6 +102,11 @@ async def name_server(answer: Callable[[str, int], Answer]) -> AsyncIterator[Nam
     finally:
         udp.close()
         tcp.close()
+        for writer in writers:
+            writer.transport.abort()
+        for writer in writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 __all__ = ["AAAA", "A", "Answer", "IPv6Address", "NameServer", "address_record", "alias", "name_server"]

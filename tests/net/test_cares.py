@@ -146,7 +146,7 @@ async def test_hanging_names_of_one_tenant_hold_up_nobody_else() -> None:
 
 
 async def test_a_burst_of_names_that_answer_finds_its_places() -> None:
-    async with resolver(Zone(), places=Places(all=8, tenant=4, domain=2)) as (made, _):
+    async with resolver(Zone(), places=Places(all=8, tenant=4, domain=2), patience=60) as (made, _):
         found = await asyncio.gather(*(outcome(made, f"good{n}.example{n % 7}.test") for n in range(100)))
     assert set(found) == {("8.8.8.8",)}
 

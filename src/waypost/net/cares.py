@@ -46,7 +46,7 @@ class CaresResolver:
         except (ares.DNSError, pycares.AresError) as error:
             raise _failure(host, error.args[0] if error.args else 0) from error
         except OSError as error:
-            raise Unavailable(f"No name can be looked up: {error}") from error
+            raise Unavailable(f"No name can be looked up: {error}", reason="names") from error
         found = tuple(dict.fromkeys(_text(node.addr[0]) for node in answer.nodes))
         if not found:
             raise DeliveryError("dns_error", f"{host} has no address")
@@ -77,7 +77,7 @@ def _failure(host: str, number: int) -> Exception:
         return DeliveryError("dns_error", f"{host} is not a name that can be looked up")
     reason = _text(pycares.errno.strerror(number))
     if number in _OWN_TROUBLE:
-        return Unavailable(f"No name can be looked up: {reason}")
+        return Unavailable(f"No name can be looked up: {reason}", reason="names")
     return LookupTrouble("dns_error", f"{host} could not be looked up: {reason}")
 
 

@@ -200,7 +200,7 @@ class GuardedResolver:
             try:
                 return await asyncio.shield(task)
             except Unavailable as error:
-                raise Unavailable(str(error)) from None  # several wait for the same
+                raise Unavailable(str(error), reason=error.reason) from None  # several wait for the same
         try:
             async with asyncio.timeout(self._lively):
                 found = await asyncio.shield(task)

@@ -88,7 +88,7 @@ def _used_up(host: str) -> DeliveryError:
 
 
 def _no_place(host: str) -> Unavailable:
-    return Unavailable(f"There was no free place to look up {host}")
+    return Unavailable(f"There was no free place to look up {host}", reason="names")
 
 
 def parent_of(host: str) -> str:
