@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import json
 import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import apprise
 import pytest
 from apprise.manager_plugins import NotificationManager
+from msgspec import structs
 
 from tests.alerts.kit import NOON, complaints, connected, local_tools, notice
 from tests.net.receivers import Answer, Exchange, Receiver, ok, receiver
@@ -21,6 +25,7 @@ from waypost.alerts.apprise import AppriseType
 from waypost.connect.channel import Channel, ChannelConnection
 from waypost.connect.connector import Receipt
 from waypost.core.errors import DeliveryError, MissingExtra, SettingsError
+from waypost.net.guard import AddressGuard
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 """One of Apprise's plugins imports it, where Python still has it."""
@@ -107,6 +112,52 @@ async def test_a_service_that_does_not_take_it(status: int, caplog: pytest.LogCa
 async def test_a_service_that_does_not_answer() -> None:
     error = await failure(Exchange.gone, "?rto=0.2")
     assert (error.code, error.retryable) == ("apprise_failed", True)
+
+
+@pytest.mark.parametrize("denied", ["127.0.0.0/8", "10.0.0.0/8"])
+async def test_what_the_operator_denies_is_not_reached(denied: str) -> None:
+    async with receiver() as server, local_tools(apprise_allowed=True) as tools:
+        guard = AddressGuard(denied_networks=[ip_network(denied)])
+        url = f"json://localhost:{server.port}"
+        async with connected(KIND, {}, {"url": url}, structs.replace(tools, guard=guard)) as connection:
+            if denied.startswith("127"):
+                with pytest.raises(DeliveryError, match="could not deliver"):
+                    await connection.send(notice())
+            else:
+                await connection.send(notice())
+    assert bool(server.seen) is not denied.startswith("127")
+
+
+async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process has too little memory for it, or is ended in time; nothing stays behind."""
+    monkeypatch.setattr("waypost.alerts.apprise._PATIENCE", 4.0)
+
+    async def endless(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(1_000):
+                exchange.writer.write(b"x" * 65_536)
+                await exchange.writer.drain()
+                await asyncio.sleep(0.01)
+
+    error = await failure(endless)
+    assert error.code == "timeout"
+
+
+async def test_the_process_sees_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAYPOST_ENCRYPTION_KEY", PASSWORD)
+    given: dict[str, Any] = {}
+    start = asyncio.create_subprocess_exec
+
+    async def note(*arguments: Any, **options: Any) -> Any:
+        given.update(options)
+        return await start(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", note)
+    async with connection_to(ok) as (connection, _):
+        await connection.send(notice())
+    assert "PATH" in given["env"]
+    assert PASSWORD not in given["env"].values()
 
 
 async def test_nobody_is_there() -> None:

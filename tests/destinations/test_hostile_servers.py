@@ -21,7 +21,9 @@ from pamqp import commands
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from tests.alerts.kit import connected, local_tools, notice
 from tests.destinations.messages import message
+from waypost.alerts.email import EmailType
 from waypost.connect.connector import Tools
 from waypost.connect.registry import Registry
 from waypost.core.errors import DeliveryError
@@ -245,6 +247,45 @@ async def suffered(kind: str, serve: Serve, complaints: list[Any], intakes: list
         error = await attempt(kind, server.port)
     await asyncio.sleep(0)
     return error
+
+
+async def mailed(serve: Serve, complaints: list[Any]) -> DeliveryError:
+    """The failure of one alert by e-mail."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with (
+        hostile(serve) as server,
+        local_tools(
+            email_server=f"smtp+plain://127.0.0.1:{server.port}", email_from="a@waypost.example", email_timeout=0.5
+        ) as tools,
+        connected(EmailType(), {"to": "ops@example.com"}, {}, tools) as connection,
+    ):
+        with pytest.raises(DeliveryError) as caught:
+            await connection.send(notice())
+    assert len(caught.value.sentence) < 600
+    assert caught.value.sentence.isprintable()
+    return caught.value
+
+
+MAIL = {
+    "a greeting of many lines": b"220-hello\r\n",
+    "a line that does not end": b"220 " + b"x" * 60_000,
+    "a refusal that does not end": b"554-\x1b[2J no\r\n",
+}
+
+
+@pytest.mark.parametrize("speech", [*SPEECHES, *MAIL])
+async def test_a_mail_server(speech: str, complaints: list[Any]) -> None:
+    error = await mailed(SPEECHES[speech] if speech in SPEECHES else said_again(MAIL[speech]), complaints)
+    assert error.code in NAMED, error
+
+
+def said_again(words: bytes) -> Serve:
+    async def serve(reader: Reader, writer: Writer) -> None:
+        for _ in range(SENT_AT_MOST // len(words)):
+            writer.write(words)
+            await writer.drain()
+
+    return serve
 
 
 # servers that know their protocol

@@ -1,17 +1,25 @@
 """Apprise: the services that Waypost has no channel of its own for, through the library of that name.
 
 The library connects by itself, past the address guard. So the operator has to allow it, and what it offers to do with
-the machine that it runs on (desktop messages, the system log, files) is switched off.
+the machine that it runs on (desktop messages, the system log, files) is switched off. It reads answers without bound
+and cannot be interrupted; therefore each message is sent by a process of its own, which has little memory, sees none of
+our settings, reaches nothing that the operator denies, and is ended when its time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
+import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
+from ipaddress import ip_network
 from types import ModuleType
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import Struct
 
 from waypost.connect.channel import Channel, ChannelConnection, ChannelType, Notice
@@ -20,6 +28,7 @@ from waypost.connect.fields import Field
 from waypost.connect.options import own_options
 from waypost.connect.service import plain_text
 from waypost.core.errors import DeliveryError
+from waypost.net.guard import AddressGuard
 
 _ON_THIS_MACHINE = (
     *("dbus", "glib", "gio", "gnome", "kde", "qt", "macosx", "windows"),  # desktops; some run commands
@@ -28,6 +37,15 @@ _ON_THIS_MACHINE = (
 )
 _PATIENCE = 30.0
 """Seconds that a message may take. The library's own limits are shorter, unless the URL sets others."""
+_MOST_MEMORY = 1 << 30
+"""Of a process, in bytes of addresses; the library alone takes a quarter."""
+_AT_ONCE = 2
+"""Processes of one channel."""
+_PASSED_ON = (
+    *("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+_CONNECTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _FORBIDDEN = "the operator of this server does not allow Apprise (apprise_allowed)"
 
 
@@ -103,19 +121,39 @@ service itself, prefer it.
             raise self.missing_extra() from error
         if not usable:
             raise DeliveryError("configuration_error", "Apprise cannot use the URL", retryable=False)
-        return AppriseConnection(url)
+        return AppriseConnection(url, [str(network) for network in tools.guard.denied_networks])
+
+
+class Errand(Struct, frozen=True, kw_only=True):
+    """What a process of its own is to send, and the networks that it may not reach."""
+
+    url: str
+    title: str
+    body: str
+    kind: str
+    denied: list[str]
 
 
 class AppriseConnection:
-    """Sends to one URL, each message in a thread and with a sender of its own: Apprise's are not safe to share."""
+    """Sends to one URL, each message from a process of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, denied: list[str]) -> None:
         self._url = url
+        self._denied = denied
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def send(self, notice: Notice) -> Receipt:
+        kind = {"info": "info", "warning": "warning", "critical": "failure"}[notice.severity]
+        errand = Errand(
+            url=self._url,
+            title=notice.title,
+            body=plain_text(notice),
+            kind="success" if notice.resolves else kind,
+            denied=self._denied,
+        )
         try:
-            async with asyncio.timeout(_PATIENCE):
-                delivered = await asyncio.to_thread(_notify, self._url, notice)
+            async with asyncio.timeout(_PATIENCE), self._places:
+                delivered = await _done(errand)
         except TimeoutError:
             raise DeliveryError("timeout", f"Apprise did not deliver the message within {_PATIENCE:g} s") from None
         if not delivered:
@@ -123,7 +161,26 @@ class AppriseConnection:
         return Receipt(code="ok")
 
     async def close(self) -> None:
-        """There is nothing to close: every message has a connection of its own."""
+        """There is nothing to close: every message has a process of its own."""
+
+
+async def _done(errand: Errand) -> bool:
+    """Have a process do it; it does not outlive this call."""
+    nothing = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", "-m", __name__),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=nothing,
+        stderr=nothing,
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+    )
+    try:
+        await process.communicate(msgspec.json.encode(errand))
+        return process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def _library() -> ModuleType:
@@ -145,16 +202,26 @@ def _is_usable(url: str) -> bool:
     return _sender(url) is not None
 
 
-def _notify(url: str, notice: Notice) -> bool:
+def _notify(errand: Errand) -> bool:
     """Blocks until Apprise has delivered the message, or has not."""
-    kind = {"info": "info", "warning": "warning", "critical": "failure"}[notice.severity]
-    return bool(
-        _library()
-        .Apprise(_sender(url))
-        .notify(
-            title=notice.title,
-            body=plain_text(notice),
-            notify_type="success" if notice.resolves else kind,
-            body_format="text",
-        )
-    )
+    sender = _library().Apprise(_sender(errand.url))
+    return bool(sender.notify(title=errand.title, body=errand.body, notify_type=errand.kind, body_format="text"))
+
+
+def _refuse_denied(guard: AddressGuard, event: str, arguments: tuple[Any, ...]) -> None:
+    """What the interpreter asks before each connection, whichever library makes it (PEP 578)."""
+    if event in _CONNECTS and isinstance(arguments[1], tuple) and guard.kind(str(arguments[1][0])) is not None:
+        raise PermissionError("an address that the operator denies")
+
+
+def main() -> int:
+    """Do the errand that stands in the input. 0 if the message was delivered."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+    errand = msgspec.json.decode(sys.stdin.buffer.read(), type=Errand)
+    guard = AddressGuard(enabled=False, denied_networks=[ip_network(network) for network in errand.denied])
+    sys.addaudithook(partial(_refuse_denied, guard))
+    return 0 if _notify(errand) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

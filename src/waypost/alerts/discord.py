@@ -16,6 +16,7 @@ from waypost.connect.fields import Field
 from waypost.connect.service import Poster, Service, base_url, check_base_url, clip, clip_escaped
 from waypost.core import times
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpResponse
 
 _ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_~|[]<>#@:"})
@@ -99,7 +100,7 @@ class _Discord(Service):
         """The body of a 429 says more exactly than its header when to come back."""
         error = super().refusal(response)
         with suppress(msgspec.MsgspecError):
-            error.retry_after = msgspec.json.decode(response.body, type=_Throttled).retry_after
+            error.retry_after = read_json(response.body, type=_Throttled).retry_after
         return error
 
 

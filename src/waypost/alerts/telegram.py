@@ -17,6 +17,7 @@ from waypost.connect.connector import Tools
 from waypost.connect.fields import Field
 from waypost.connect.service import Poster, Service, base_url, check_base_url, clip
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpResponse
 
 _OK = re.compile(rb'"ok"\s*:\s*true\b')
@@ -132,7 +133,7 @@ class _BotApi(Service):
         if error.code in _MEANINGS:
             return error
         try:
-            problem = msgspec.json.decode(self.shown(response)["body"], type=_Problem)
+            problem = read_json(self.shown(response)["body"], type=_Problem)
         except msgspec.MsgspecError:
             return error
         wait, moved = problem.parameters.retry_after, problem.parameters.migrate_to_chat_id

@@ -14,6 +14,7 @@ from waypost.connect.connector import Receipt, Tools
 from waypost.connect.fields import Field
 from waypost.connect.service import Service, base_url, check_base_url, clip
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpResponse
 
 _E164 = r"\+[1-9][0-9]{1,14}"
@@ -134,7 +135,7 @@ class _Twilio(Service):
         if error.code in _MEANINGS:
             return error
         try:
-            problem = msgspec.json.decode(self.shown(response)["body"], type=_Problem)
+            problem = read_json(self.shown(response)["body"], type=_Problem)
         except msgspec.MsgspecError:
             return error
         return DeliveryError(

@@ -18,6 +18,7 @@ from waypost.connect.record import receipts
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, template_problems
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpResponse
 from waypost.net.google.api import GoogleApi, refused, require
 
@@ -207,7 +208,7 @@ def _encoded(message: Message, key: str) -> bytes:
 def _message_ids(response: HttpResponse, expected: int) -> tuple[str | None, ...]:
     """The ids by which Pub/Sub knows the messages; without a name where the answer was too long to be kept."""
     try:
-        ids = msgspec.json.decode(response.body, type=_Published).message_ids
+        ids = read_json(response.body, type=_Published).message_ids
     except (msgspec.DecodeError, UnicodeError):
         ids = ()
     return ids if len(ids) == expected else (None,) * expected

@@ -16,6 +16,7 @@ from waypost.connect.record import receipt
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, template_problems
 from waypost.core.errors import DeliveryError
 from waypost.core.model import Destination
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpResponse
 from waypost.net.google.api import GoogleApi, refused, require
 
@@ -191,7 +192,7 @@ def _sound_name(name: str) -> str:
 
 def _kept(response: HttpResponse) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(response.body, type=dict[str, Any])
+        found = read_json(response.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeError):
         return {}
     return {name: found[name] for name in _KEPT_OF_AN_OBJECT if name in found}

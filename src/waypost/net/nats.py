@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.dial import dial, network_error
 from waypost.net.failure import one_line
 from waypost.net.hosts import HostPort
@@ -173,7 +174,7 @@ class Nats:
             sentence = f"No JetStream stream at {self._server} takes the subject {subject}"
             self._wire.refuse(number, DeliveryError("no_such_stream", sentence, retryable=False))
             return
-        self._wire.answer(number, msgspec.json.decode(body, type=Ack))
+        self._wire.answer(number, read_json(body, type=Ack))
 
     def _error(self, said: str) -> None:
         """The server's complaint. Only one about permissions leaves the connection open."""
@@ -203,7 +204,7 @@ _CREDENTIALS = {"username": "user", "password": "pass", "token": "auth_token"}
 async def _greeting(reader: asyncio.StreamReader, server: HostPort) -> Info:
     try:
         verb, _, rest = (await reader.readuntil(b"\r\n")).partition(b" ")
-        info = msgspec.json.decode(rest, type=Info)
+        info = read_json(rest, type=Info)
     except EOFError as error:
         raise network_error(error, server) from error
     except (ValueError, RecursionError, asyncio.LimitOverrunError) as error:

@@ -17,6 +17,7 @@ from waypost.net.aws.credentials import Clock, Credentials, Source
 from waypost.net.aws.endpoint import Endpoint
 from waypost.net.aws.errors import Fault, Service, error_of, fault_of, parse_xml
 from waypost.net.aws.sigv4 import Signer
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpRequest, HttpResponse, header_line
 from waypost.net.http import HttpClient
 from waypost.net.record import answered, sent
@@ -58,7 +59,7 @@ class AwsClient:
         headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": target}
         response = await self.request("POST", "/", headers, _encode(payload), action=action)
         try:
-            return msgspec.json.decode(response.body, type=answer), response
+            return read_json(response.body, type=answer), response
         except msgspec.DecodeError as error:
             raise self._unreadable(response) from error
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpResponse
 from waypost.net.retry_after import retry_after
 
@@ -261,7 +262,7 @@ class _JsonError(Struct):
 
 def _from_json(body: bytes) -> tuple[str, str]:
     try:
-        found = msgspec.json.decode(body, type=_JsonError)
+        found = read_json(body, type=_JsonError)
     except msgspec.DecodeError:
         return "", ""
     return found.type or found.code, found.message or found.Message
@@ -278,7 +279,7 @@ def _from_xml(body: bytes) -> tuple[str, str]:
 
 def parse_xml(body: bytes) -> ET.Element:
     """The document's root, its names free of namespaces. Raises ValueError for what is none, or has a DTD."""
-    if b"<!DOCTYPE" in body:
+    if b"<!DOCTYPE" in body or b"\x00" in body:  # the latter in an encoding that hides the former
         raise ValueError("an answer may not have a document type")
     try:
         root = ET.fromstring(body)  # noqa: S314 - without a DTD there are no entities to expand

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpRequest, HttpResponse
 from waypost.net.google.token import AccessTokens
 from waypost.net.http import HttpClient
@@ -79,7 +80,7 @@ def refused(response: HttpResponse, *, service: str, missing: str, what: str) ->
 def require(permission: str, answer: HttpResponse, what: str) -> None:
     """Raise DeliveryError unless an answer of testIamPermissions holds the permission."""
     try:
-        held = msgspec.json.decode(answer.body, type=_Permissions).permissions
+        held = read_json(answer.body, type=_Permissions).permissions
     except (msgspec.DecodeError, UnicodeError):
         raise DeliveryError("bad_answer", f"The answer about the rights on {what} cannot be read") from None
     if permission not in held:
@@ -89,6 +90,6 @@ def require(permission: str, answer: HttpResponse, what: str) -> None:
 
 def _reason(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=_Refusal).error.message
+        return read_json(body, type=_Refusal).error.message
     except (msgspec.DecodeError, UnicodeError):
         return ""

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
 from waypost.core.errors import DeliveryError
+from waypost.net.decoding import read_json
 from waypost.net.exchange import HttpRequest, HttpResponse
 from waypost.net.failure import copy_of
 from waypost.net.http import HttpClient
@@ -48,8 +49,8 @@ class _NotGranted(Struct, frozen=True):
 def parse_service_account(text: str) -> ServiceAccount:
     """Read a key file as Google hands it out. Raises ValueError with the end of a sentence ("must ...")."""
     try:
-        kind = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).get("type")
-        account = msgspec.json.decode(text, type=ServiceAccount)
+        kind = read_json(text, type=dict[str, msgspec.Raw]).get("type")
+        account = read_json(text, type=ServiceAccount)
     except (msgspec.DecodeError, UnicodeError):
         raise ValueError(
             "must be the JSON of a service account's key, with client_email and private_key as text"
@@ -142,7 +143,7 @@ class AccessTokens:
 
 def _granted(response: HttpResponse) -> _Granted:
     try:
-        return msgspec.json.decode(response.body, type=_Granted)
+        return read_json(response.body, type=_Granted)
     except (msgspec.DecodeError, UnicodeError):
         why = "was longer than what is kept of an answer" if response.truncated else "is not a token"
         raise DeliveryError("bad_answer", f"What the service account's token_uri answered {why}") from None
@@ -158,7 +159,7 @@ def _not_granted(response: HttpResponse) -> DeliveryError:
 
 def _reason(body: bytes) -> str:
     try:
-        said = msgspec.json.decode(body, type=_NotGranted)
+        said = read_json(body, type=_NotGranted)
     except (msgspec.DecodeError, UnicodeError):
         return ""
     reason = " ".join(f"{said.error} {said.error_description}".split())[:_LONGEST_REASON]
