@@ -81,6 +81,11 @@ async def test_names_are_found_in_both_kinds_of_records() -> None:
         assert {kind for _, kind in server.asked} == {A, AAAA}
 
 
+async def test_the_machine_itself_needs_no_name_server() -> None:
+    found = await CaresResolver(timeout=PATIENCE, servers=["127.0.0.1:9"]).addresses("localhost", 80)
+    assert set(found) <= {"127.0.0.1", "::1"}
+
+
 async def test_names_are_absolute() -> None:
     async with resolver(Zone()) as (made, server):
         await made.addresses("short", 443)
