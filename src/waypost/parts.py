@@ -27,7 +27,9 @@ from waypost.flow.notify import Effort
 from waypost.flow.overrides import OverrideBounds
 from waypost.flow.permits import Permits
 from waypost.flow.places import Patience, Shares
+from waypost.flow.plausible import PlausibleTime
 from waypost.flow.replay_runner import Pace
+from waypost.flow.trouble import Bounds as TroubleBounds
 from waypost.front.limits import Limits as FrontLimits
 from waypost.net import intake
 from waypost.net.exchange import HttpSettings
@@ -245,6 +247,19 @@ def bounds_of(settings: Settings) -> Bounds:
         sweep_interval=settings.sweep_interval,
         shutdown=settings.shutdown_timeout,
     )
+
+
+def trouble_bounds_of(settings: Settings) -> TroubleBounds:
+    return TroubleBounds(
+        percent=settings.alert_store_trouble_percent,
+        window=settings.alert_store_trouble_window,
+        room=settings.publish_max_bytes,
+        log_bytes=settings.database_log_max_bytes,
+    )
+
+
+def time_of(settings: Settings) -> PlausibleTime:
+    return PlausibleTime(jump=settings.retention_clock_jump, patience=settings.retention_clock_patience)
 
 
 def metering_bounds_of(settings: Settings) -> MeteringBounds:

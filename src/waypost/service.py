@@ -20,6 +20,7 @@ from waypost.flow.access import PUBLISH, Access, require
 from waypost.flow.aftermath import Aftermath
 from waypost.flow.alerting import Alerting
 from waypost.flow.attempt import Attempts
+from waypost.flow.background import Background
 from waypost.flow.catalogue import Catalogue
 from waypost.flow.deliver import Dispatcher
 from waypost.flow.deliveries import Canceller
@@ -34,6 +35,7 @@ from waypost.flow.notices import Writer
 from waypost.flow.notify import Notifier, Senders
 from waypost.flow.probe import Prober
 from waypost.flow.publish import Publisher
+from waypost.flow.readiness import Readiness
 from waypost.flow.replay import Replayer
 from waypost.flow.replay_runner import ReplayRunner
 from waypost.flow.replays import Planner, Replays
@@ -67,13 +69,16 @@ from waypost.parts import (
     retry_policy_of,
     stream_bounds_of,
     telemetry_options_of,
+    time_of,
     tools_of,
+    trouble_bounds_of,
     vault_of,
 )
 from waypost.settings import Settings
 from waypost.stopping import Stopping
 from waypost.store.sqlite import SqliteStore
 
+_LOOK_EVERY = 1.0
 _ENDS_WITHIN = 5.0
 """Seconds that a part may take to end, beside the time that attempts under way get."""
 
@@ -95,7 +100,9 @@ class Service:
         self.metrics: Metrics = PrometheusMetrics(channel_types=channels) if counted else NullMetrics()
         self.telemetry = telemetry_of(telemetry_options_of(settings), journal, self.metrics)
         tracer, journal = self.telemetry.tracer, self.telemetry.journal
-        self.trouble = Trouble(self.metrics)
+        self.trouble = Trouble(self.metrics, trouble_bounds_of(settings))
+        self.time = time_of(settings)
+        self.metrics.watch_clock(lambda: self.time.ahead)
         vault, rules = vault_of(settings, channels), alert_rules_of(settings)
         sequence = clock.Sequence()
         self.store = SqliteStore(
@@ -109,6 +116,7 @@ class Service:
             search=settings.search,
             keeping=keeping_of(settings),
         )
+        self.metrics.watch_disk(self.store.free)
         self.tools = tools_of(settings)
         for kind in channels.values():
             kind.check_options(self.tools.options)
@@ -138,7 +146,7 @@ class Service:
         )
         self.directory = Directory(self.store, filter_limits_of(settings))
         self.skips = SkipCounts(self.store)
-        self.metering = Metering(self.store, metering_bounds_of(settings))
+        self.metering = Metering(self.store, metering_bounds_of(settings), self.time.now)
         publisher = Publisher(
             self.store,
             self.directory,
@@ -189,6 +197,7 @@ class Service:
             logs=log_lifetimes_of(settings),
             share=settings.retention_share,
             interval=settings.retention_interval,
+            now=self.time.now,
         )
         self.indexer = Indexer(self.store, self.metrics, share=settings.search_share)
         self.expunger = Expunger(self.store, self.dispatcher.drop, share=settings.retention_share)
@@ -205,6 +214,23 @@ class Service:
         )
         self.prober = Prober(
             self.store, self.registry, self.tools, self.dispatcher, sequence.next, timeout=settings.delivery_timeout
+        )
+        self._loops: tuple[Background, ...] = (
+            self.access.background,
+            self.skips.background,
+            self.metering.background,
+            self.notifier.background,
+            self.dispatcher.sweeping,
+            self.replay_runner.background,
+            self.janitor.background,
+            self.indexer.background,
+            self.expunger.background,
+        )
+        readiness = Readiness(
+            self.store,
+            lambda: {**self.health(), "store": not self.trouble.ill},
+            room=settings.publish_max_bytes,
+            patience=settings.readiness_timeout,
         )
         self._publish = PublishEndpoint(
             publisher,
@@ -252,6 +278,8 @@ class Service:
                 writer=writer,
                 errands=Errands(self.store, senders, writer, next_seq=sequence.next, now=clock.now),
                 health=self.health,
+                liveness=self.liveness,
+                readiness=readiness.ask,
                 metrics=self.metrics.exposition,
             )
         )
@@ -282,9 +310,11 @@ class Service:
             await self.access.refresh()
             await self.catalogue.refresh()
             at_the_end("skips", self._flush_skips)
-            for endless in (self.access.keep_fresh(), self.skips.keep(), self.metering.keep()):
-                stack.callback(asyncio.create_task(endless).cancel)
+            self.time.learn(await self.store.retention.known())
             parts: dict[str, _Part] = {
+                "keys": self.access.background,
+                "skipped": self.skips.background,
+                "rollups": self.metering.background,
                 "trouble": self.trouble,
                 "notifier": self.notifier,
                 "dispatcher": self.dispatcher,
@@ -303,9 +333,14 @@ class Service:
         with contextlib.suppress(Unavailable):
             await self.skips.flush()
 
+    def liveness(self) -> dict[str, bool]:
+        """Which of the process's workers are at work. A restart helps those that are not."""
+        loops = {loop.name: loop.well for loop in self._loops}
+        return {"http-server": True, "store-writer": self.store.alive, "dispatcher": self.dispatcher.delivering} | loops
+
     def health(self) -> dict[str, bool]:
-        """Which of the process's workers are well."""
-        return {"http-server": True, "store-writer": self.store.writing, "dispatcher": self.dispatcher.delivering}
+        """Which of the process's workers are well: at work, and able to do it."""
+        return self.liveness() | {"store-writer": self.store.writing, "store": not self.trouble.lasts}
 
     def _changed(self, tenant_id: str, destination_no: int | None) -> None:
         self.directory.forget(tenant_id)
@@ -343,14 +378,23 @@ async def serve(
             server = Server(http_server(service.app, settings.trusted_proxies, front_limits_of(settings)))
             loop = asyncio.get_running_loop()
             stopping.by(partial(loop.call_soon_threadsafe, _stop, server, service))
+            watching = Background("watch", partial(_fail_without_a_writer, service, stopping), _LOOK_EVERY)
+            await watching.start()
             settle_down()
             ready(service, _url_of(listening), first_key.secret if first_key else None)
             await server.serve(sockets=[listening])
+            await watching.close()
 
 
 def _stop(server: Server, service: Service) -> None:
     server.should_exit = True
     service.live.close()  # the server waits for its answers to end
+
+
+async def _fail_without_a_writer(service: Service, stopping: Stopping) -> None:
+    """Nothing can be accepted or put on record any more: somebody is to start another process."""
+    if not service.store.alive:
+        stopping.fail("the store's writer has died")
 
 
 def _listen(settings: Settings) -> socket.socket:

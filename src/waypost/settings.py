@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         "sqlite:///waypost.db", description="`sqlite:///relative.db` or `sqlite:////absolute.db`."
     )
     database_busy_timeout: Seconds = Field(5.0, description="How long to wait for a locked database file.")
+    database_log_max_bytes: Count = Field(
+        268_435_456, description="Size of the database's write-ahead log from which the server's log warns of it."
+    )
+    readiness_timeout: Seconds = Field(2.0, description="How long `/readyz` waits for the database to write something.")
     encryption_key: SecretStr | None = Field(
         None, description="32 bytes in base64; encrypts credentials at rest. Default: a key file beside the database."
     )
@@ -314,7 +318,11 @@ class Settings(BaseSettings):
     alert_backlog_age: float = Field(
         300.0, ge=0, description="Alert when the oldest due delivery waits this long; 0 = never."
     )
-    alert_store_trouble_after: Seconds = Field(10.0, description="Alert when the database fails for this long.")
+    alert_store_trouble_after: Seconds = Field(10.0, description="Alert when the database fails for this long:")
+    alert_store_trouble_percent: float = Field(
+        10.0, gt=0, le=100, description="when at least this percentage of a kind of its work fails"
+    )
+    alert_store_trouble_window: Seconds = Field(30.0, le=3_600, description="within this time.")
     alert_max_channels: Count = Field(20, description="Most alert channels of the operator, and of each tenant.")
     alert_tenant_channels: Names = Field(
         (),
@@ -375,6 +383,13 @@ class Settings(BaseSettings):
         0.1, gt=0, le=0.5, description="Share of the store's time that removing takes; more while it falls behind."
     )
     retention_interval: Seconds = Field(60.0, description="How often it is looked for what is too old.")
+
+    retention_clock_jump: Seconds = Field(
+        3_600.0, description="A step of the clock by more than this, also over a stop, is not believed at once:"
+    )
+    retention_clock_patience: Seconds = Field(
+        21_600.0, description="nothing is removed by it until it has lasted this long."
+    )
 
     # the live stream
     stream_max_listeners: Count = Field(100, description="Most streams open at one time.")

@@ -36,6 +36,7 @@ from waypost.flow.metering import Metering
 from waypost.flow.notices import Writer
 from waypost.flow.notify import Senders
 from waypost.flow.probe import Prober
+from waypost.flow.readiness import Readiness
 from waypost.flow.replay import Replayer
 from waypost.flow.replays import Planner, Replays
 from waypost.flow.retention import Janitor
@@ -170,6 +171,8 @@ class World:
             errands=Errands(store, self._senders, self.writer, next_seq=self.next_seq, now=lambda: self.now),
             probe=Prober(store, types, tools(), self, self.next_seq, timeout=0.05),
             health=lambda: self.workers,
+            liveness=lambda: self.workers,
+            readiness=Readiness(store, lambda: self.workers, room=0, patience=5.0, every=0.0).ask,
             metrics=lambda: b"waypost_up 1\n",
         )
         self.app = app_of(self.backend)

@@ -22,11 +22,15 @@ from .kit import API, Caller, World, error
 
 OPEN = {
     ("GET", "/healthz"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("GET", "/docs/assets/{name}"),
     ("GET", f"{API}/healthz"),
+    ("GET", f"{API}/livez"),
+    ("GET", f"{API}/readyz"),
 }
 """Routes without credentials: they tell nothing about any tenant."""
 

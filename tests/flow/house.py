@@ -28,6 +28,7 @@ from waypost.flow.notices import Writer
 from waypost.flow.notify import Effort, Notifier, Senders
 from waypost.flow.publish import Publisher
 from waypost.flow.replay import Replayer
+from waypost.flow.trouble import Bounds as TroubleBounds
 from waypost.flow.trouble import Trouble
 from waypost.net.guard import AddressGuard
 from waypost.net.http import HttpClient, HttpSettings
@@ -150,7 +151,7 @@ class House:
         self.metrics = PrometheusMetrics()
         self.telemetry = telemetry_of(otel or Options(), journal or NullJournal(), self.metrics)
         self.tracer, journal = self.telemetry.tracer, self.telemetry.journal
-        self.trouble = Trouble(self.metrics)
+        self.trouble = Trouble(self.metrics, TroubleBounds(window=0.5))
         self.store = SqliteStore(
             new_file(folder),
             Vault([bytes(32)]),

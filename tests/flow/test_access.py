@@ -120,10 +120,9 @@ async def test_keys_are_kept_fresh_through_an_unavailable_store(monkeypatch: pyt
 
     monkeypatch.setattr(access_module, "REFRESH_SECONDS", 0.0)
     access = make(Flaky())
-    keeper = asyncio.create_task(access.keep_fresh())
+    await access.background.start()
     await seen.wait()
-    keeper.cancel()
-    await asyncio.gather(keeper, return_exceptions=True)
+    await access.background.close()
     assert access.identify(f"Bearer {secret}") == KeyHolder("ci")
 
 

@@ -48,11 +48,11 @@ def fresh(store: SqliteStore) -> int:
 
 
 async def until(metering: Metering, store: SqliteStore) -> None:
-    keeping = asyncio.create_task(metering.keep())
+    await metering.background.start()
     async with asyncio.timeout(30):
         while fresh(store) or rollups(store, MINUTE) != {0}:
             await asyncio.sleep(0.01)
-    keeping.cancel()
+    await metering.background.close()
 
 
 async def test_what_is_fresh_is_folded_and_what_is_old_is_pruned(store: SqliteStore) -> None:
@@ -70,13 +70,14 @@ async def test_days_are_pruned_only_when_that_is_set(store: SqliteStore) -> None
 
 
 async def test_a_store_that_fails_ends_nothing(store: SqliteStore) -> None:
-    keeping = asyncio.create_task(Metering(store, Bounds(interval=0.001)).keep())
+    keeping = Metering(store, Bounds(interval=0.001)).background
+    await keeping.start()
     await store.close()
     for _ in range(20):
         await asyncio.sleep(0.001)
-    assert not keeping.done()
+    assert keeping.well
     await store.open()
     async with asyncio.timeout(30):
         while fresh(store):
             await asyncio.sleep(0.01)
-    keeping.cancel()
+    await keeping.close()

@@ -367,7 +367,7 @@ async def test_trouble_of_the_store_is_told_from_memory(house: House, tmp_path: 
 async def test_a_backlog_is_told_once_and_its_end_once(build: Build) -> None:
     house = build()
     await house.start()
-    house.dispatcher._sweeper.cancel()  # it would look as well
+    await house.dispatcher.sweeping.close()  # it would look as well
     await house.add_channel()
     for age in (10.0, 31.0, 45.0, 16.0, 14.0, 10.0):
         await house.store.alerting.observe_backlog(age, now=clock.now())

@@ -77,9 +77,9 @@ async def test_flushes_by_itself(store: SqliteStore, monkeypatch: pytest.MonkeyP
     to = await store.add_destination(destination(), limit=9)
     skips = SkipCounts(store)
     skips.note("acme", [Skip(to.id, "topic")])
-    keeping = asyncio.create_task(skips.keep())
+    await skips.background.start()
     async with asyncio.timeout(10):
         while not await store.skips(to.no):
             await asyncio.sleep(0.005)
-    keeping.cancel()
+    await skips.background.close()
     assert await store.skips(to.no) == {"topic": 1}

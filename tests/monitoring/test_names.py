@@ -17,6 +17,8 @@ def complete() -> PrometheusMetrics:
     """Metrics that show every series they can have."""
     metrics = PrometheusMetrics(channel_types=["slack"])
     metrics.attempted("webhook", ok=True, retried=False, seconds=0.1)
+    metrics.watch_disk(lambda: 1)
+    metrics.crashed("sweep")
     return metrics
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +28,18 @@ async def http() -> AsyncIterator[HttpClient]:
     await client.start()
     yield client
     await client.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB. Only root can mount one: elsewhere the test is skipped, on CI that is a failure."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=False).returncode == 0
+    )
+    if not mounted:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,21 +98,6 @@ async def test_a_stop_ends_cleanly_and_a_start_goes_on(tmp_path: Path, http: Htt
     sink.arrived.clear()
     async with server:
         await everything_arrived(sink, publishing.accepted)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB. Only root can mount one: elsewhere the test is skipped, on CI that is a failure."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=False).returncode == 0
-    )
-    if not mounted:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 async def test_a_full_disk_is_an_error_and_never_a_false_202(small_disk: Path, http: HttpClient, sink: Sink) -> None:

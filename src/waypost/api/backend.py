@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -54,7 +54,7 @@ class Cancel(Protocol):
 class Backend(Struct, frozen=True, kw_only=True):
     """The parts of a running Waypost that requests are answered from.
 
-    `health` gives each worker's state, True for healthy. `metrics` gives the Prometheus exposition.
+    `health`, `liveness` and `readiness` give workers' states, True for healthy; `metrics` the Prometheus exposition.
     """
 
     store: Store
@@ -77,4 +77,6 @@ class Backend(Struct, frozen=True, kw_only=True):
     writer: Writer
     errands: Errands
     health: Callable[[], Mapping[str, bool]]
+    liveness: Callable[[], Mapping[str, bool]]
+    readiness: Callable[[], Awaitable[Mapping[str, bool]]]
     metrics: Callable[[], bytes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -30,7 +32,42 @@ root = APIRouter(include_in_schema=False)
 @root.get("/healthz")
 async def healthz(backend: BackendOf) -> Response:
     """The state of each worker. No credentials are needed, and no reasons are given away."""
-    workers = backend.health()
+    return _stated(backend.health())
+
+
+@router.get(
+    "/livez",
+    operation_id="livenessCheck",
+    summary="Check liveness",
+    responses={
+        200: doc.returns("Health", "The process is at work."),
+        503: doc.returns("Health", "The process does not work any more: restart it."),
+    },
+    openapi_extra=doc.operation(doc.NOBODY),
+)
+@root.get("/livez")
+async def livez(backend: BackendOf) -> Response:
+    """Whether the process works. What a restart does not mend, such as a full disk, is none of this one's business."""
+    return _stated(backend.liveness())
+
+
+@router.get(
+    "/readyz",
+    operation_id="readinessCheck",
+    summary="Check readiness",
+    responses={
+        200: doc.returns("Health", "Events are accepted and delivered."),
+        503: doc.returns("Health", "Send requests elsewhere for a while, if there is such a place."),
+    },
+    openapi_extra=doc.operation(doc.NOBODY),
+)
+@root.get("/readyz")
+async def readyz(backend: BackendOf) -> Response:
+    """Whether all workers are well and the store can be written to: something is, within a bounded time."""
+    return _stated(await backend.readiness())
+
+
+def _stated(workers: Mapping[str, bool]) -> Response:
     well = all(workers.values())
     body = {
         "status": _word(well),

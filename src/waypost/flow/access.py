@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -14,9 +12,10 @@ import jwt
 from msgspec import Struct
 
 from waypost.core import times
-from waypost.core.errors import BadRequest, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
+from waypost.core.errors import BadRequest, Forbidden, Invalid, NotFound, Unauthorized
 from waypost.core.incarnations import FIRST, id_of, incarnation_of, key_of
 from waypost.core.model import SECOND, SYSTEM, Actor, Micros, Tenant, TenantSummary
+from waypost.flow.background import Background
 from waypost.flow.clock import token
 from waypost.store.alerting import AlertStore, Entry
 from waypost.store.base import ApiKey
@@ -168,6 +167,7 @@ class Access:
         self._fixed = {} if fixed_key is None else dict([_entry(sha256(fixed_key.encode()).digest(), holder)])
         self._holders = self._fixed
         self._revoked: frozenset[str] = frozenset()
+        self.background = Background("keys", self.refresh, REFRESH_SECONDS)
 
     # who it is
 
@@ -314,13 +314,6 @@ class Access:
         self._revoked = await self._store.revoked_tokens(now=self._now())
         stored = await self._store.api_keys()
         self._holders = self._fixed | dict(_entry(key.digest, _holder(key)) for key in stored)
-
-    async def keep_fresh(self) -> None:
-        """Refresh every `REFRESH_SECONDS` until cancelled; an unavailable store is asked again the next time."""
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            with contextlib.suppress(Unavailable):
-                await self.refresh()
 
     async def ensure_key(self) -> NewKey | None:
         """When nobody could call for ever, as on a first start, make a key; it is to be shown once. Else None."""

@@ -18,6 +18,7 @@ from waypost.core.incarnations import id_of
 from waypost.core.model import SECOND, Delivery, DeliveryState, Destination, Event, Micros
 from waypost.flow import clock
 from waypost.flow.attempt import Attempts
+from waypost.flow.background import Background
 from waypost.flow.budget import size_of
 from waypost.flow.lanes import Lane, Lanes, Place
 from waypost.flow.live import Live
@@ -45,6 +46,7 @@ _MOST_TRIALS = 16
 _REPLAYED_SHARE = 4
 """One of so many attempts in flight to a destination may be a replay."""
 
+_LONGEST_SWEEP = 300.0
 _COUNTING_SHARE = 0.02
 """Of the time, for counting the backlog: a large one is counted less often."""
 
@@ -128,6 +130,7 @@ class Dispatcher:
         metrics.watch_in_flight(lambda: self._lanes.in_flight)
         self._rings = Rings(self._claim_all)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.sweeping = Background("sweep", self._sweep, bounds.sweep_interval, metrics, patience=_LONGEST_SWEEP)
         self._accepting = False
         self._looking: asyncio.TimerHandle | None = None
         self._waiting = Sparing(store.count_waiting, share=_COUNTING_SHARE)
@@ -141,14 +144,14 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._accepting = True
         self._lanes.places.sockets = sockets_within_limits(self._bounds.sockets, self._bounds.concurrency)
-        self._sweeper = self._spawn(self._sweep_for_ever())
+        await self.sweeping.start()
 
     async def close(self) -> None:
         """Start nothing more, let what is in flight end, close the connections. What remains stays on disk."""
         if not self._accepting:
             return
         self._accepting = False
-        self._sweeper.cancel()
+        await self.sweeping.close()
         self._rings.close()
         if self._looking is not None:
             self._looking.cancel()
@@ -165,7 +168,7 @@ class Dispatcher:
     @property
     def delivering(self) -> bool:
         """Whether the sweep, which finds everything that was forgotten, is alive."""
-        return self._accepting and not self._sweeper.done()
+        return self._accepting and self.sweeping.well
 
     # what publishing and management tell
 
@@ -330,16 +333,6 @@ class Dispatcher:
             await self._store.cancel(destination_no)
             return None
         return self._lanes.of(destination)
-
-    async def _sweep_for_ever(self) -> None:
-        while True:
-            try:
-                await self._sweep()
-            except Unavailable as error:
-                _log.warning("sweep_failed", error=str(error))
-            except Exception:  # noqa: BLE001  the sweep is what everything else relies on: it goes on whatever happens
-                _log.exception("sweep_crashed")
-            await asyncio.sleep(self._bounds.sweep_interval)
 
     async def _sweep(self) -> None:
         now = clock.now()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Container
 
 import structlog
 
-from waypost.core.errors import NotFound, Unavailable
+from waypost.core.errors import NotFound
 from waypost.core.incarnations import id_of
 from waypost.core.model import SYSTEM, Actor
 from waypost.flow import clock
+from waypost.flow.background import UNTIL_WOKEN, Background
 from waypost.flow.throttle import Throttle
 from waypost.store.alerting import Entry
 from waypost.store.base import Store, StoredEvent
@@ -33,14 +32,13 @@ class Expunger:
         self._store = store
         self._drop = drop
         self._throttle = Throttle(share)
-        self._woken = asyncio.Event()
+        self.background = Background("expunging", self._step, _AGAIN_AFTER)
 
     async def start(self) -> None:
-        self._running = asyncio.create_task(self._run())
+        await self.background.start()
 
     async def close(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await self.background.close()
 
     async def event(self, event_id: str, tenant_id: str, *, by: Actor = SYSTEM) -> StoredEvent:
         """Remove the data of one event; the event without it. Idempotent. Raises NotFound."""
@@ -51,7 +49,7 @@ class Expunger:
         entry = Entry(actor=by, action="event.expunge", tenant_id=tenant_id, subject=event_id)
         await self._store.retention.expunge(seq, now=clock.now(), entry=entry)
         self._drop(tenant_id, {seq})
-        self._woken.set()
+        self.background.wake()
         return await self._store.event(event_id, tenant_id=tenant_id) or found
 
     async def tenant(self, tenant_id: str, *, by: Actor = SYSTEM) -> Expunging:
@@ -61,7 +59,7 @@ class Expunger:
         """
         entry = Entry(actor=by, action="tenant.expunge", tenant_id=tenant_id, subject=id_of(tenant_id))
         begun = await self._store.retention.begin_expunging(tenant_id, now=clock.now(), entry=entry)
-        self._woken.set()
+        self.background.wake()
         return begun
 
     async def progress(self, tenant_id: str) -> Expunging:
@@ -71,21 +69,9 @@ class Expunger:
             raise NotFound("nothing of this tenant was expunged")
         return found
 
-    async def _run(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                await self._work_off()
-                rest = None if await self._store.retention.wipe() else _AGAIN_AFTER
-            except Unavailable as error:
-                _log.warning("expunging_put_off", error=str(error))
-                rest = _AGAIN_AFTER
-            except Exception:  # noqa: BLE001  whatever it was: it is tried again
-                _log.exception("expunging_crashed")
-                rest = _AGAIN_AFTER
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(rest):
-                    await self._woken.wait()
+    async def _step(self) -> float:
+        await self._work_off()
+        return UNTIL_WOKEN if await self._store.retention.wipe() else _AGAIN_AFTER
 
     async def _work_off(self) -> None:
         while jobs := await self._store.retention.unfinished():

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import structlog
-
-from waypost.core.errors import Unavailable
 from waypost.flow import clock
+from waypost.flow.background import Background
 from waypost.flow.throttle import Throttle
 from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.base import Store
-
-_log = structlog.get_logger("waypost")
 
 _LOOK_AGAIN_AFTER = 0.5
 
@@ -24,29 +18,17 @@ class Indexer:
         self._store = store
         self._metrics = metrics or NullMetrics()
         self._throttle = Throttle(share)
+        self.background = Background("indexing", self._piece, _LOOK_AGAIN_AFTER, metrics)
 
     async def start(self) -> None:
-        self._running = asyncio.create_task(self._run())
+        await self.background.start()
 
     async def close(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await self.background.close()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                more = await self._piece()
-            except Unavailable as error:
-                _log.warning("indexing_put_off", error=str(error))
-                more = False
-            except Exception:  # noqa: BLE001  whatever it was: it is tried again
-                _log.exception("indexing_crashed")
-                more = False
-            if not more:
-                await asyncio.sleep(_LOOK_AGAIN_AFTER)
-
-    async def _piece(self) -> bool:
+    async def _piece(self) -> float:
+        """Take some in; the seconds until it is worth looking again."""
         done = await self._store.search.index(now=clock.now())
         self._metrics.indexed(done.events)
         await self._throttle.rest(done.seconds)
-        return done.more
+        return 0.0 if done.more else _LOOK_AGAIN_AFTER

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import structlog
 from msgspec import Struct
 
-from waypost.core.errors import BadRequest, Unavailable
+from waypost.core.errors import BadRequest
 from waypost.core.metering import HOUR, MINUTE, Granularity, Point, Question, Subject, edges, points
 from waypost.core.model import DAY, SECOND, Micros
 from waypost.flow import clock
+from waypost.flow.background import Background
 from waypost.store.base import Store
 
-_log = structlog.get_logger("waypost")
 _FOLDED_AT_ONCE = 500
 _PRUNED_AT_ONCE = 200
 _BREATH = 0.05
@@ -44,9 +43,13 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Metering:
-    def __init__(self, store: Store, bounds: Bounds) -> None:
+    """`now` is the time by which counts are too old to be kept."""
+
+    def __init__(self, store: Store, bounds: Bounds, now: Callable[[], Micros] = clock.now) -> None:
         self._store = store
         self._bounds = bounds
+        self._now = now
+        self.background = Background("rollups", self.keep, bounds.interval)
         self._prune_again_at = 0.0
 
     async def ask(
@@ -83,18 +86,11 @@ class Metering:
         return Answer(question=question, points=made, truncated=truncated, row_limit=most, took=took)
 
     async def keep(self) -> None:
-        """Fold every few minutes and prune every hour, until cancelled."""
-        while True:
-            try:
-                await self.fold()
-                if time.monotonic() >= self._prune_again_at:
-                    await self.prune()
-                    self._prune_again_at = time.monotonic() + _PRUNE_EVERY
-            except Unavailable as error:
-                _log.warning("rollups_put_off", error=str(error))
-            except Exception:  # noqa: BLE001  whatever it was, the next time may go well
-                _log.exception("rollups_failed")
-            await asyncio.sleep(self._bounds.interval)
+        """Fold, and every hour prune."""
+        await self.fold()
+        if time.monotonic() >= self._prune_again_at:
+            await self.prune()
+            self._prune_again_at = time.monotonic() + _PRUNE_EVERY
 
     async def fold(self) -> None:
         """Move what is fresh to where it is read best, in pieces, so that publishing goes on meanwhile."""
@@ -105,7 +101,7 @@ class Metering:
 
     async def prune(self) -> None:
         """Drop what has been kept long enough, in pieces."""
-        bounds, now = self._bounds, clock.now()
+        bounds, now = self._bounds, self._now()
         kept = {MINUTE: bounds.minutes_kept, HOUR: bounds.hours_kept, DAY: bounds.days_kept}
         keep_since = {width: now - round(seconds * SECOND) for width, seconds in kept.items() if seconds is not None}
         after: int | None = 0

@@ -23,6 +23,7 @@ from waypost.core.model import SECOND, Micros
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
 from waypost.flow.attempt import put_off_if_ours
+from waypost.flow.background import Background
 from waypost.flow.notices import Writer
 from waypost.flow.permits import Permits
 from waypost.net.shares import on_behalf_of
@@ -125,41 +126,24 @@ class Notifier:
         self._writer = writer
         self._metrics = metrics
         self._effort = effort or Effort()
-        self._rung = asyncio.Event()
         self._serving: dict[int, asyncio.Task[None]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self.background = Background("notifier", self._look, self._effort.look_interval, metrics)
 
     async def start(self) -> None:
-        self._looking = asyncio.create_task(self._look_for_ever())
+        await self.background.start()
 
     async def close(self) -> None:
         """Let what is being told end, for a while. What remains stays in the outbox."""
-        if self._looking is None:
-            return
-        self._looking.cancel()
+        await self.background.close()
         if self._serving:
             await asyncio.wait(self._serving.values(), timeout=self._effort.shutdown)
         for task in list(self._serving.values()):
             task.cancel()
-        await asyncio.gather(self._looking, *self._serving.values(), return_exceptions=True)
+        await asyncio.gather(*self._serving.values(), return_exceptions=True)
         await self._senders.close()
 
     def ring(self) -> None:
-        self._rung.set()
-
-    async def _look_for_ever(self) -> None:
-        while True:
-            self._rung.clear()
-            wait = self._effort.look_interval
-            try:
-                wait = await self._look()
-            except Unavailable as error:
-                _log.warning("notifier_put_off", error=str(error))
-            except Exception:  # noqa: BLE001  whatever it was, alerts must go on
-                _log.exception("notifier_crashed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._rung.wait()
+        self.background.wake()
 
     async def _look(self) -> float:
         """Have the channels served that are not yet; the seconds until something else is due."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,10 +9,10 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from waypost.core.errors import Unavailable
 from waypost.core.incarnations import id_of
 from waypost.core.model import Micros
 from waypost.flow import clock
+from waypost.flow.background import UNTIL_WOKEN, Background
 from waypost.flow.replays import Planner, ending, replay_id
 from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.base import Store
@@ -63,7 +62,8 @@ class ReplayRunner:
         self._road = road
         self._pace = pace
         self._metrics = metrics or NullMetrics()
-        self._woken = asyncio.Event()
+        self.background = Background("replays", self._turn, _LONGEST_REST, metrics)
+        self._rest = _LEAST_REST
         self._lineups: dict[int, Lineup] = {}
         self._served: dict[int, int] = {}
         self._rounds = 0
@@ -71,36 +71,25 @@ class ReplayRunner:
         self._allowance_at = time.monotonic()
 
     async def start(self) -> None:
-        self._running = asyncio.create_task(self._run())
+        await self.background.start()
 
     async def close(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await self.background.close()
 
     def wake(self) -> None:
         """There is a new replay, or one was cancelled."""
-        self._woken.set()
+        self.background.wake()
 
-    async def _run(self) -> None:
-        rest = _LEAST_REST
-        while True:
-            began = time.monotonic()
-            try:
-                self._woken.clear()
-                replays = await self._store.replays.working()
-                self._metrics.replays(len(replays))
-                if not replays:
-                    await self._woken.wait()
-                    continue
-                moved = await self._round(replays)
-            except Unavailable as error:
-                _log.warning("replays_put_off", error=str(error))
-                moved = False
-            except Exception:  # noqa: BLE001  whatever it is, replays go on
-                _log.exception("replays_crashed")
-                moved = False
-            rest = _LEAST_REST if moved else min(2 * rest, _LONGEST_REST)
-            await asyncio.sleep(max(rest, _REST_FOR_WORK * (time.monotonic() - began)))
+    async def _turn(self) -> float:
+        """A step with each replay that there is; the seconds until the next ones."""
+        began = time.monotonic()
+        replays = await self._store.replays.working()
+        self._metrics.replays(len(replays))
+        if not replays:
+            return UNTIL_WOKEN
+        moved = await self._round(replays)
+        self._rest = _LEAST_REST if moved else min(2 * self._rest, _LONGEST_REST)
+        return max(self._rest, _REST_FOR_WORK * (time.monotonic() - began))
 
     async def _round(self, replays: Sequence[Replay]) -> bool:
         """Take one step with each replay; another one is the first each time. Whether any has got on."""

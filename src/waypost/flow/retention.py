@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from waypost.core import ids
 from waypost.core.bodies import json_object
-from waypost.core.errors import Invalid, Unavailable
+from waypost.core.errors import Invalid
 from waypost.core.incarnations import id_of
-from waypost.core.model import SECOND, SYSTEM, Actor
+from waypost.core.model import SECOND, SYSTEM, Actor, Micros
 from waypost.core.retention import LONGEST, Kept, Lifetimes, Walk, walks
 from waypost.flow import clock
+from waypost.flow.background import Background
 from waypost.flow.throttle import Throttle
 from waypost.observe.metrics import Metrics, NullMetrics
 from waypost.store.alerting import Entry
@@ -47,8 +46,9 @@ class _Course:
 class Janitor:
     """Knows how long things are kept, and sees to it.
 
-    `default` and `logs` are the server's own lifetimes in seconds, 0 for ever. Where each walk is, is known in memory
-    only: a start, or a change of lifetimes, begins with the oldest event there is.
+    `default` and `logs` are the server's own lifetimes in seconds, 0 for ever; `now` is the time by which they end.
+    Where each walk is, is known in memory only: a start, or a change of lifetimes, begins with the oldest event there
+    is.
     """
 
     def __init__(
@@ -60,25 +60,26 @@ class Janitor:
         logs: Mapping[Log, int],
         share: float,
         interval: float,
+        now: Callable[[], Micros] = clock.now,
     ) -> None:
         self._store = store
         self._metrics = metrics or NullMetrics()
         self._default = default
         self._logs = logs
         self._throttle = Throttle(share)
-        self._interval = interval
+        self._now = now
+        self.background = Background("retention", self._pass, interval, metrics)
+        self._woken = self.background.woken
         self._courses: dict[Walk, _Course] = {}
-        self._woken = asyncio.Event()
         self._lag = _NEVER
         self._judge_at = 0.0
         self._removed: Counter[str] = Counter()
 
     async def start(self) -> None:
-        self._running = asyncio.create_task(self._run())
+        await self.background.start()
 
     async def close(self) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        await self.background.close()
 
     # the lifetimes of tenants
 
@@ -97,31 +98,24 @@ class Janitor:
 
     # the work
 
-    async def _run(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                await self._pass()
-            except Unavailable as error:
-                _log.warning("retention_put_off", error=str(error))
-            except Exception:  # noqa: BLE001  whatever it was: the next pass tries again
-                _log.exception("retention_crashed")
+    async def _pass(self) -> None:
+        """Remove all that is too old by now, or until lifetimes change."""
+        try:
+            await self._remove()
+            await self._store.retention.mark(self._now())
+        finally:
             if self._removed:
                 _log.info("retention", **self._removed)
                 self._removed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await self._woken.wait()
 
-    async def _pass(self) -> None:
-        """Remove all that is too old by now, or until lifetimes change."""
+    async def _remove(self) -> None:
         own = await self._store.retention.lifetimes()
         self._courses = {walk: self._courses.get(walk) or _Course() for walk in walks(self._default, own)}
         for walk, course in self._courses.items():
             await self._walk(walk, course)
         for log, seconds in self._logs.items():
             if seconds:
-                await self._trim(log, ids.bound(clock.now() - seconds * SECOND))
+                await self._trim(log, ids.bound(self._now() - seconds * SECOND))
         self._throttle.usual()
         self._metrics.retention_lag(0.0)
 
@@ -132,7 +126,7 @@ class Janitor:
             await self._expire(walk.kind, course, held[at : at + _LOOKED_AT])
         more = True
         while more and not self._woken.is_set():
-            before, began = walk.before(clock.now()), time.perf_counter()
+            before, began = walk.before(self._now()), time.perf_counter()
             found = await self._store.retention.aged(walk.kind, after=course.position, before=before, limit=_LOOKED_AT)
             await self._throttle.rest(time.perf_counter() - began)
             more = len(found) == _LOOKED_AT

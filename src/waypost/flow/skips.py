@@ -7,13 +7,13 @@ are on record with the event, and lose nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Iterable
 
 from waypost.core.errors import Unavailable
 from waypost.core.model import Destination
 from waypost.core.routing import REASONS, Skip
+from waypost.flow.background import Background
 from waypost.store.base import SkipKey, Store
 
 FLUSH_SECONDS = 5.0
@@ -24,6 +24,7 @@ class SkipCounts:
         self._store = store
         self._counts: Counter[SkipKey] = Counter()
         self._flushing = asyncio.Lock()
+        self.background = Background("skips", self.flush, FLUSH_SECONDS)
 
     def note(self, tenant_id: str, skipped: Iterable[Skip]) -> None:
         """An event of the tenant was accepted that these destinations did not get."""
@@ -45,10 +46,3 @@ class SkipCounts:
             except Unavailable:
                 self._counts.update(counts)
                 raise
-
-    async def keep(self) -> None:
-        """Flush every few seconds until cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            with contextlib.suppress(Unavailable):
-                await self.flush()

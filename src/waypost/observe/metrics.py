@@ -66,6 +66,22 @@ class Metrics(Protocol):
 
     def store_failed(self) -> None: ...
 
+    def store_log(self, size: int) -> None:
+        """So many bytes the store's write-ahead log has."""
+        ...
+
+    def watch_disk(self, free: Callable[[], int | None]) -> None:
+        """Ask this function for the bytes that the store's disk has left whenever the numbers are shown."""
+        ...
+
+    def crashed(self, name: str) -> None:
+        """A loop in the background has crashed; it goes on."""
+        ...
+
+    def watch_clock(self, ahead: Callable[[], float]) -> None:
+        """Ask this function how many seconds the clock is ahead of what is believed."""
+        ...
+
     def destinations(self, *, enabled: int, disabled: int, failing: int) -> None:
         """How many there are. The failing ones are enabled too."""
         ...
@@ -141,6 +157,18 @@ class NullMetrics:
         pass
 
     def store_failed(self) -> None:
+        pass
+
+    def store_log(self, size: int) -> None:
+        pass
+
+    def watch_disk(self, free: Callable[[], int | None]) -> None:
+        pass
+
+    def crashed(self, name: str) -> None:
+        pass
+
+    def watch_clock(self, ahead: Callable[[], float]) -> None:
         pass
 
     def destinations(self, *, enabled: int, disabled: int, failing: int) -> None:
@@ -225,6 +253,10 @@ class PrometheusMetrics(Collector):
         self._given_up = _zeros(channel_types)
         self._removed = _zeros(_REMOVED)
         self._retention_lag = 0.0
+        self._store_log = 0
+        self._disk_free: Callable[[], int | None] = lambda: None
+        self._crashed: Counts = Counter()
+        self._clock_ahead: Callable[[], float] = lambda: 0.0
         self._streams: Callable[[], float] = lambda: 0
         self._missed = self._replays = self._indexed = 0
         self._publish_seconds = _Histogram(_SECONDS)
@@ -283,6 +315,18 @@ class PrometheusMetrics(Collector):
 
     def store_failed(self) -> None:
         self._store_failures += 1
+
+    def store_log(self, size: int) -> None:
+        self._store_log = size
+
+    def watch_disk(self, free: Callable[[], int | None]) -> None:
+        self._disk_free = free
+
+    def crashed(self, name: str) -> None:
+        self._crashed[name,] += 1
+
+    def watch_clock(self, ahead: Callable[[], float]) -> None:
+        self._clock_ahead = ahead
 
     def destinations(self, *, enabled: int, disabled: int, failing: int) -> None:
         self._destinations = {("enabled",): enabled, ("disabled",): disabled, ("failing",): failing}
@@ -346,6 +390,10 @@ class PrometheusMetrics(Collector):
         oldest = "How long the oldest due delivery waits."
         yield shown("waypost_deliveries_oldest_due_age_seconds", oldest, self._oldest_age)
         yield counted("waypost_store_failures", "Work that the store could not do.", self._store_failures)
+        yield shown("waypost_store_log_bytes", "Size of the store's write-ahead log.", self._store_log)
+        free = self._disk_free()
+        if free is not None:
+            yield shown("waypost_store_disk_free_bytes", "What the store's disk has left.", free)
         yield from self._destinations_and_alerts()
         yield from self._background()
         yield from self._histograms()
@@ -372,6 +420,10 @@ class PrometheusMetrics(Collector):
         yield counted("waypost_stream_messages_missed", "Messages left out of slow live streams.", self._missed)
         yield shown("waypost_replays_running", "Replays that have not ended.", self._replays)
         yield counted("waypost_search_events_indexed", "Events taken into the search index.", self._indexed)
+        crashes = "Crashes of loops in the background, which go on."
+        yield _by_label(counted, "waypost_background_crashes", crashes, ("name",), self._crashed)
+        ahead = "How far the clock is ahead of what is believed; nothing is removed by it meanwhile."
+        yield shown("waypost_clock_ahead_seconds", ahead, self._clock_ahead())
         yield counted("waypost_log_lines_dropped", "Lines of the log that could not be written.", tally.dropped)
 
     def _histograms(self) -> Iterator[Metric]:

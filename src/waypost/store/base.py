@@ -171,6 +171,24 @@ class Store(Protocol):
         """Finish what was handed in, then release everything. Idempotent."""
         ...
 
+    @property
+    def writing(self) -> bool:
+        """Whether what is written is written, and goes to where it will be found again."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is still somebody who writes. If not, this process is of no use any more."""
+        ...
+
+    def free(self) -> int | None:
+        """How many bytes the disk has left; None when that is not known."""
+        ...
+
+    async def probe(self, room: int) -> None:
+        """Write a little, and wait until it is on disk. Raises Unavailable, also when not `room` bytes are left."""
+        ...
+
     # the life of an event
 
     async def accept(self, publication: Publication) -> Accepted:

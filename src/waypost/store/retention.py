@@ -77,6 +77,14 @@ class RetentionStore(Protocol):
         """Remove the oldest of what was written before a number."""
         ...
 
+    async def known(self) -> Micros | None:
+        """The latest time that was `mark`ed; before the first mark that of the newest event; None without one."""
+        ...
+
+    async def mark(self, now: Micros) -> None:
+        """Remember that it was this late."""
+        ...
+
     async def expunge(self, event_seq: int, *, now: Micros, entry: Entry) -> Micros:
         """Remove the data of an event, and have whatever waits of it cancelled. Idempotent.
 

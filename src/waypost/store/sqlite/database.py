@@ -17,6 +17,7 @@ from waypost.store.base import Direction, Page, Slice
 from waypost.store.sqlite import rows
 from waypost.store.sqlite.checkpoints import LONGEST_LOG, Checkpoints
 from waypost.store.sqlite.conditions import Conditions
+from waypost.store.sqlite.place import Place
 from waypost.store.sqlite.writer import CommitObserver, GroupWriter, Handler
 
 T = TypeVar("T")
@@ -55,25 +56,29 @@ class Database:
         *,
         undone: Callable[[], None],
         equip: Callable[[sqlite3.Connection], None] = lambda _: None,
-        check: Callable[[], None] = lambda: None,
+        place: Place,
     ) -> None:
         """Begin to read and write; `handlers` do the work of each kind that `submit` takes, beside that of `write`.
 
         `undone` is called, in the writing thread, whenever what they did has been rolled back. `equip` gets every
-        connection for reading once, in its thread. `check` is called around every commit: it raises Unavailable when
-        the file is no longer where it is looked for.
+        connection for reading once, in its thread. What is committed counts only while the file is in its `place`.
         """
         self._equip = equip
         self._pool = ThreadPoolExecutor(self._readers, thread_name_prefix="waypost-reader")
-        self._checkpoints = Checkpoints(self.connect)
+        self._checkpoints = Checkpoints(self.connect, self._observer.logged)
+
+        def connect() -> sqlite3.Connection:
+            place.begin_anew()
+            return self.connect()
+
         self._writer = GroupWriter(
-            self.connect,
+            connect,
             {**handlers, "call": _call},
             largest_group=self._largest_group,
             observer=self._observer,
             committed=self._checkpoints.committed,
             undone=undone,
-            check=check,
+            check=place.check,
             free=self.free,
         )
         self._writer.start()
@@ -82,7 +87,11 @@ class Database:
     @property
     def writing(self) -> bool:
         """Whether the writing thread is alive and well."""
-        return self._writer.alive
+        return self._writer.well
+
+    @property
+    def alive(self) -> bool:
+        return self._writer.thread.is_alive()
 
     def free(self) -> int | None:
         """How many bytes the disk has left for the file; None when that is not known."""

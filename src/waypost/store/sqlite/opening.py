@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import secrets
 import sqlite3
 from importlib import resources
@@ -12,18 +10,8 @@ from pathlib import Path
 
 from waypost.core.errors import SettingsError
 from waypost.store.sqlite import rows
+from waypost.store.sqlite.place import Place
 from waypost.store.vault import Vault
-
-
-def lock(path: Path) -> int:
-    """Keep other Waypost processes off the file: two of them would deliver everything twice."""
-    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise SettingsError(f"database_url: another Waypost process is using {path}") from None
-    return descriptor
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -43,7 +31,7 @@ def vacuum(path: Path) -> tuple[int, int]:
     """
     if not path.exists():
         raise SettingsError(f"database_url: there is no database at {path}")
-    descriptor = lock(path)
+    place = Place(path)
     try:
         before = path.stat().st_size
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -54,7 +42,7 @@ def vacuum(path: Path) -> tuple[int, int]:
     except sqlite3.Error as error:
         raise SettingsError(f"database_url: cannot vacuum {path}: {error}") from None
     finally:
-        os.close(descriptor)
+        place.leave()
 
 
 def migrations() -> list[str]:

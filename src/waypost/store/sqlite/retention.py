@@ -118,6 +118,19 @@ class SqliteRetention:
         removed, seconds = await self._timed(trim)
         return Expired(removed, (), seconds)
 
+    # the time
+
+    async def known(self) -> Micros | None:
+        marked = await self._db.all("SELECT value FROM meta WHERE name = 'time'")
+        if marked:
+            return int.from_bytes(marked[0][0])
+        ((newest,),) = await self._db.all("SELECT max(seq) FROM events")
+        return None if newest is None else ids.time_of(newest)
+
+    async def mark(self, now: Micros) -> None:
+        value = max(0, now).to_bytes(8)
+        await self._db.write(lambda db: db.execute("REPLACE INTO meta VALUES ('time', ?)", (value,)))
+
     # data that must go
 
     async def expunge(self, event_seq: int, *, now: Micros, entry: Entry) -> Micros:

@@ -7,7 +7,6 @@ shares that wait among all publishes and results that arrive meanwhile.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from msgspec import structs
 
 from waypost.core import incarnations
 from waypost.core.alerts import TOPIC_DELETED, TOPIC_UPDATED, Rule
-from waypost.core.errors import SettingsError
+from waypost.core.errors import SettingsError, Unavailable
 from waypost.core.keeping import Keeping
 from waypost.core.model import Delivery, DeliveryState, Destination, Micros, TenantSummary, Topic
 from waypost.core.replaying import Limits
@@ -44,6 +43,7 @@ from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.database import Database
 from waypost.store.sqlite.deliveries import SqliteDeliveries
 from waypost.store.sqlite.meter import Meter
+from waypost.store.sqlite.place import Place
 from waypost.store.sqlite.replays import SqliteReplays
 from waypost.store.sqlite.retention import SqliteRetention
 from waypost.store.sqlite.rollups import SqliteRollups
@@ -56,6 +56,8 @@ from waypost.store.vault import Vault
 T = TypeVar("T")
 
 _OLDEST_SQLITE = (3, 37, 0)
+_PROBE = 16_384
+"""Bytes that are written to learn whether anything can be."""
 _CANCELLED_AT_ONCE = 500
 """Deliveries of one transaction, so that publishing goes on meanwhile."""
 
@@ -101,7 +103,7 @@ class SqliteStore:
         self._replays = SqliteReplays(self._db, self._watch)
         self._retention = SqliteRetention(self._db, self._watch)
         self._tail = SqliteTail(self._db, self._stored_attempt)
-        self._lock_file: int | None = None
+        self._place: Place | None = None
         self._reused: dict[str, str] = {}
         self._destinations: dict[tuple[int, int], Destination] = {}
 
@@ -139,7 +141,7 @@ class SqliteStore:
             raise SettingsError(f"SQLite {oldest} or newer is needed; this Python has {sqlite3.sqlite_version}")
         try:
             self._db.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_file = opening.lock(self._db.path)
+            self._place = Place(self._db.path)
             await asyncio.to_thread(self._prepare)
         except (OSError, sqlite3.Error) as error:
             self._unlock()
@@ -151,7 +153,7 @@ class SqliteStore:
             "accept": self._accept,
             "record": lambda db, results: life.record(db, results, self._watch, self._meter, self._keeping),
         }
-        self._db.start(handlers, undone=self._forget, equip=self._search.equip)
+        self._db.start(handlers, undone=self._forget, equip=self._search.equip, place=self._place)
         await self._cancel_for_deleted()  # a crash may have come between
 
     def _accept(self, db: sqlite3.Connection, groups: Sequence[tuple[Publication, ...]]) -> list[list[Accepted]]:
@@ -164,11 +166,23 @@ class SqliteStore:
 
     @property
     def writing(self) -> bool:
-        """Whether the writing thread is alive."""
-        return self._lock_file is not None and self._db.writing
+        return self._place is not None and self._db.writing and self._place.intact
+
+    @property
+    def alive(self) -> bool:
+        return self._place is not None and self._db.alive
+
+    def free(self) -> int | None:
+        return self._db.free()
+
+    async def probe(self, room: int) -> None:
+        free = self.free()
+        if free is not None and free < room:
+            raise Unavailable(f"the disk has {free} bytes left")
+        await self._db.write(lambda db: db.execute("REPLACE INTO meta VALUES ('probe', randomblob(?))", (_PROBE,)))
 
     async def close(self) -> None:
-        if self._lock_file is None:
+        if self._place is None:
             return
         ended = await self._db.close()
         await self._search.close()
@@ -176,12 +190,11 @@ class SqliteStore:
             self._unlock()
 
     def _unlock(self) -> None:
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def _prepare(self) -> None:
-        self._db.path.touch(mode=0o600)
         connection = self._db.connect()
         try:
             opening.migrate(connection)

@@ -57,12 +57,19 @@ class CommitObserver(Protocol):
         """The database itself failed: nothing of these was stored."""
         ...
 
+    def logged(self, size: int) -> None:
+        """So many bytes the write-ahead log has. In the thread that makes checkpoints."""
+        ...
+
 
 class Unobserved:
     def committed(self, size: int, seconds: float, kinds: Mapping[str, int]) -> None:
         pass
 
     def failed(self, error: str, kinds: Mapping[str, int]) -> None:
+        pass
+
+    def logged(self, size: int) -> None:
         pass
 
 
@@ -108,7 +115,7 @@ class GroupWriter:
         self.thread.start()
 
     @property
-    def alive(self) -> bool:
+    def well(self) -> bool:
         """Whether there is somebody who writes; not so when it crashed the last time, until it has gone well again."""
         return self.thread.is_alive() and not self._crashes
 
@@ -231,7 +238,6 @@ class GroupWriter:
             self._carry_out(connection, [work])
 
     def _transact(self, connection: sqlite3.Connection, group: list[Work]) -> None:
-        self._check()
         connection.execute("BEGIN IMMEDIATE")
         try:
             for kind, handler in self._handlers.items():
