@@ -130,7 +130,20 @@ class Settings(BaseSettings):
     filter_max_regex_characters: Count = Field(512, description="Longest regular expression, in characters.")
     filter_max_regex_bytes: Count = Field(1 << 20, description="Most memory of a compiled regular expression.")
     filter_max_alternatives: Count = Field(64, description="What the `$or`s of an EventBridge pattern multiply to.")
-    filter_max_steps: Count = Field(1_000_000, description="Most work in matching one event; beyond it does not pass.")
+    filter_max_steps: Count = Field(
+        100_000, description="What all filters of a tenant may spend on one event, in steps of about 0.1 us."
+    )
+    filter_max_batch_steps: Count = Field(2_000_000, description="The same for all events of a batch together.")
+    filter_max_data_values: Count = Field(
+        100_000, description="Filters read no data that may hold more values (commas and opening brackets) than this."
+    )
+    filter_max_destination_cost: Count = Field(4_000, description="`filter_max_cost` for a destination's filters.")
+    filter_max_destination_characters: Count = Field(
+        65_536, description="`filter_max_characters` for a destination's filters together."
+    )
+    filter_max_destination_values: Count = Field(
+        4_000, description="`filter_max_values` for a destination's filters together."
+    )
     filter_test_max_events: Count = Field(100, description="Most events that a filter is tried on in one request.")
 
     # delivery

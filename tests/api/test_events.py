@@ -110,7 +110,7 @@ async def test_a_destination_counts_what_it_did_not_get(world: World) -> None:
     world.skips.note("acme", [Skip("box", "topic"), Skip("other", "topic")])
     world.skips.note("acme", [Skip("box", "filter", "no")])
     answer = await world.acme.get("/tenants/acme/destinations/box/skips")
-    counts = {"not_addressed": 0, "topic": 1, "filter": 1, "disabled": 0}
+    counts = {"not_addressed": 0, "topic": 1, "filter": 1, "filter_cost": 0, "disabled": 0}
     assert answer.json() == {"destination_id": to.id, "skipped": counts}
     assert error(await world.acme.get("/tenants/acme/destinations/other/skips")) == (404, "destination not found", None)
 

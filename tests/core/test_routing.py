@@ -68,3 +68,44 @@ def test_an_addressed_event_still_obeys_the_topics() -> None:
     (skip,) = route(event(topic="order.created", destination_id=only.id), routes(only)).skipped
     assert skip.reason == "topic"
     assert route(event(topic="user.created", destination_id=only.id), routes(structs.replace(only))).matched == (only,)
+
+
+# --- what filters may spend on one event ------------------------------------------------------------------------------
+
+COSTLY = {"data": {"l": {"k": {"$or": [{"$gt": 10_000_000}] * 400}}}}
+CHEAP = {"data": {"n": 3}}
+LISTED = event(data=b'{"n": 3, "l": [' + b",".join([b'{"k": 1}'] * 1_000) + b"]}")
+
+
+def test_a_costly_filter_is_a_reason_of_its_own_and_costs_the_others_nothing() -> None:
+    wanted = [destination(destination_id=f"des_{n}", filter=COSTLY if n % 2 else CHEAP) for n in range(20)]
+    routing = route(LISTED, routes(*wanted))
+    assert routing.matched == tuple(wanted[::2])
+    assert {skip.reason for skip in routing.skipped} == {"filter_cost"}
+    assert all("more work than is left of the 100000 steps" in str(skip.detail) for skip in routing.skipped)
+    assert routing.spent <= 100_000
+
+
+@given(st.permutations(["costly", "cheap", "cheap", "middling", "none"]))
+def test_the_order_of_destinations_decides_nothing(order: list[str]) -> None:
+    kinds = {"costly": COSTLY, "cheap": CHEAP, "middling": {"data": {"l": {"k": 1}, "n": {"$gt": 4}}}, "none": None}
+    wanted = [destination(destination_id=f"des_{n}", filter=kinds[kind]) for n, kind in enumerate(order)]
+    routing = route(LISTED, routes(*wanted))
+    assert [order[int(each.id[4:])] for each in routing.matched] == [k for k in order if k in {"cheap", "none"}]
+    reasons = {order[int(skip.destination_id[4:])]: skip.reason for skip in routing.skipped}
+    assert reasons == {"costly": "filter_cost", "middling": "filter"}
+
+
+def test_what_cheap_filters_leave_is_there_for_others() -> None:
+    middling = {"data": {"l": {"k": {"$or": [1, 2, 3, 4]}}, "n": 3}}
+    wanted = [destination(destination_id=f"des_{n}", filter=CHEAP) for n in range(199)]
+    last = destination(destination_id="des_last", filter=middling)
+    assert last in route(LISTED, routes(*wanted, last)).matched
+    assert last not in route(LISTED, routes(*wanted, last), steps=1_000).matched
+
+
+def test_a_reason_that_would_take_too_much_work_is_not_told() -> None:
+    picky = destination(filter={"data": {"l": {"k": {"$gt": 5}}}})
+    steps = route(LISTED, routes(picky)).spent
+    (skip,) = route(LISTED, routes(picky), steps=steps - 100).skipped
+    assert (skip.reason, skip.detail) == ("filter", "What decided takes too much work to say.")

@@ -13,7 +13,7 @@ from tests.core.filters.documents import event
 from tests.core.filters.interpreter import holds
 from tests.store.builders import destination
 from waypost.core import topics
-from waypost.core.filters import Document, compile_filter, parse
+from waypost.core.filters import Document, TooCostly, compile_filter, parse
 from waypost.core.routing import AnySubscription, Route, route
 
 pytestmark = pytest.mark.slow
@@ -48,3 +48,17 @@ def test_any_of_them(drawn: list[tuple[list[str], dict[str, Any] | None]], topic
         (skip,) = routing.skipped
         assert skip.reason == ("filter" if covering else "topic")
         assert (skip.detail or "").count("Does not pass: ") == min(len(covering), 3)
+
+
+def test_a_costly_subscription_does_not_stop_a_cheap_one() -> None:
+    costly = compile_filter({"data": {"l": {"$or": [{"$gt": 5}] * 200}}})
+    cheap = compile_filter({"data": {"n": 3}})
+    seen = Document(event(data=b'{"n": 3, "l": [' + b",".join([b"1"] * 2_000) + b"]}"))
+    other = Document(event(data=b'{"n": 4, "l": [' + b",".join([b"1"] * 2_000) + b"]}"))
+    for parts in ([costly, costly, cheap], [cheap, costly, costly]):
+        either = AnySubscription([(lambda _topic: True, part) for part in parts])
+        seen.left = other.left = 100_000
+        assert either.passes(seen)
+        with pytest.raises(TooCostly):
+            either.passes(other)
+        assert other.left >= 0

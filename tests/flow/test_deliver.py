@@ -240,6 +240,31 @@ async def test_a_batch_that_cannot_be_routed_keeps_no_places(house: House, monke
     assert house.dispatcher._lanes.held == before
 
 
+async def test_others_get_their_turn_while_a_batch_is_filtered(house: House) -> None:
+    """Five destinations, each with a filter that would take all steps that an event has."""
+    costly = {"data": {"l": {"k": {"$or": [{"$gt": 10_000_000}] * 400}}}}
+    for number in range(5):
+        await house.add(f"des_{number}", filter=costly)
+    cheap = await house.add("des_cheap", filter={"data": {"n": 1}})
+    data = b'{"n": 1, "l": [' + b",".join([b'{"k": 1}'] * 1_000) + b"]}"
+    known = await house.publish()
+    batch = [structs.replace(known, seq=known.seq + n, id=f"evt_{n}", data=data) for n in range(1, 4)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    routings = await house.publisher._routings(batch)
+    beside.cancel()
+    assert turns >= len(batch)
+    assert all(routing.matched == (cheap,) for routing in routings)
+    assert all(0 < routing.spent <= 100_000 for routing in routings)
+
+
 @pytest.mark.parametrize("bounds", [Bounds(concurrency_per_destination=16, sweep_interval=0.05, shutdown=0.2)])
 async def test_a_recovered_destination_gets_its_width_back(house: House) -> None:
     to = await house.add()

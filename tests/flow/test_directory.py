@@ -105,3 +105,35 @@ async def test_a_filter_beyond_todays_limits_lets_nothing_pass_and_says_so(store
     assert skip.reason == "filter"
     assert skip.detail is not None
     assert skip.detail.startswith("the filter cannot be used")
+
+
+async def test_only_the_filters_that_changed_are_compiled_again(store: SqliteStore) -> None:
+    several = tuple(Subscription(topics=("*",), filter={"data": {"n": number}}) for number in range(5))
+    await store.add_destination(destination(destination_id="des_1", subscriptions=several), limit=9)
+    await store.add_destination(destination(destination_id="des_2", filter={"data": {"m": 1}}), limit=9)
+    directory = Directory(store)
+    first = await directory.routes("acme")
+    directory.forget("acme")
+    await store.add_destination(destination(destination_id="des_3", filter={"data": {"m": 2}}), limit=9)
+    second = await directory.routes("acme")
+    assert second[1].filter is first[1].filter
+    assert second[2].filter is not None
+
+
+async def test_others_get_their_turn_while_large_filters_are_compiled(store: SqliteStore) -> None:
+    large = tuple(
+        Subscription(topics=("*",), filter={"data": {"l": {"$or": [{"$gt": index}] * 400}}}) for index in range(5)
+    )
+    await store.add_destination(destination(subscriptions=large), limit=9)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await Directory(store).routes("acme")
+    beside.cancel()
+    assert turns > 5

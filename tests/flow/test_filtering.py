@@ -9,7 +9,7 @@ import pytest
 
 from tests.store.builders import event
 from waypost.core.errors import Invalid
-from waypost.core.filters import DEFAULT_LIMITS, FilterLimits
+from waypost.core.filters import DEFAULT_LIMITS, Allowance, FilterLimits
 from waypost.flow.filtering import converted, verdicts
 
 
@@ -57,14 +57,42 @@ async def test_the_limits_hold() -> None:
 
 
 @pytest.mark.parametrize("empty", [{}])
-def test_no_filter_is_none_in_any_dialect(empty: dict[str, Any]) -> None:
-    assert converted(empty, "shopify", DEFAULT_LIMITS) == {}
-    assert converted(empty, "eventbridge", DEFAULT_LIMITS) == {}
+async def test_no_filter_is_none_in_any_dialect(empty: dict[str, Any]) -> None:
+    assert await converted(empty, "shopify", DEFAULT_LIMITS) == {}
+    assert await converted(empty, "eventbridge", DEFAULT_LIMITS) == {}
 
 
-def test_a_clause_without_words_is_named_with_its_place() -> None:
+async def test_a_clause_without_words_is_named_with_its_place() -> None:
     with pytest.raises(Invalid) as refusal:
-        converted({"data": {"a": 1, "customer": {"email": {"$regex": "x"}}}}, "shopify", DEFAULT_LIMITS)
+        await converted({"data": {"a": 1, "customer": {"email": {"$regex": "x"}}}}, "shopify", DEFAULT_LIMITS)
     [sentence] = refusal.value.data or []
     assert "cannot say that a text matches a regular expression" in sentence
     assert sentence.endswith("as is asked of data.customer.email")
+
+
+LONG = event(data=b'{"l": [' + b",".join([b'{"k": 1}'] * 20_000) + b"]}")
+
+
+async def test_what_takes_too_much_work_does_not_pass_and_says_so() -> None:
+    costly = {"data": {"l": {"k": {"$or": [{"$gt": 10_000_000}] * 490}}}}
+    (verdict,) = await verdicts(costly, [LONG], DEFAULT_LIMITS)
+    assert not verdict.passes
+    assert verdict.reason == "Not decided: this takes more work than is left of the 100000 steps for all filters."
+
+
+async def test_all_events_of_a_trial_have_steps_together() -> None:
+    costly = {"data": {"l": {"k": {"$gt": 10_000_000}}}}
+    limits = FilterLimits(max_batch_steps=250_000)
+    found = await verdicts(costly, [LONG, event(), LONG, LONG, event(data=b'{"l": {"k": 1}}')], limits)
+    assert [each.reason.partition(" ")[0] for each in found] == ["Not", "Does", "What", "Not", "Does"]
+
+
+def test_an_allowance_keeps_a_share_for_each_event() -> None:
+    allowance = Allowance(FilterLimits(max_steps=100, max_batch_steps=200), 10)
+    given = []
+    for _ in range(10):
+        steps = allowance.of_next()
+        given.append(steps)
+        allowance.took(steps)
+    assert given == [20] * 10
+    assert Allowance(FilterLimits(max_steps=100, max_batch_steps=200), 2).of_next() == 100

@@ -20,7 +20,7 @@ from waypost.store.sqlite import SqliteStore
 
 from .house import FAST, House, Receivers
 
-NOTHING = {"not_addressed": 0, "topic": 0, "filter": 0, "disabled": 0}
+NOTHING = {"not_addressed": 0, "topic": 0, "filter": 0, "filter_cost": 0, "disabled": 0}
 
 
 @pytest.fixture

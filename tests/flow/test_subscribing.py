@@ -9,6 +9,7 @@ import pytest
 
 from tests.store.builders import NOW
 from waypost.core.errors import Invalid
+from waypost.core.filters import FilterLimits
 from waypost.core.model import Destination, Subscription
 from waypost.flow.manage import Manager
 from waypost.store.alerting import EntryQuery
@@ -170,3 +171,28 @@ async def test_the_change_is_in_the_audit_log(store: SqliteStore, manager: Manag
     await changed(manager, subscriptions=[TWO[0]])
     entries = (await store.alerting.audit_log(EntryQuery(actions=("destination.update",)), Page(limit=10))).items
     assert [entry.detail for entry in entries] == [{"changed": ["topics", "subscriptions"]}]
+
+
+async def test_the_filters_of_a_destination_are_bounded_together(store: SqliteStore) -> None:
+    limits = FilterLimits(max_destination_values=100, max_destination_cost=30, max_destination_characters=500)
+    manager = Manager(
+        store,
+        registry(),
+        tools(),
+        topics=lambda: (),
+        max_destinations=20,
+        changed=lambda _tenant_id, _no: None,
+        filter_limits=limits,
+        now=lambda: NOW,
+    )
+    await manager.put_tenant("acme")
+
+    def each(filter_: Any, times: int = 20) -> list[dict[str, Any]]:
+        return [{"topics": ["*"], "filter": filter_}] * times
+
+    regexes, texts, lists = {"a": {"$regex": "x"}}, {"a": "x" * 99}, {"a": {"$in": list(range(30))}}
+    said = "subscriptions.{}.filter: the filters of the destination come to a total {} of {}, and {} is allowed"
+    assert await faults(created(manager, subscriptions=each(regexes))) == [said.format(1, "cost", 40, 30)]
+    assert await faults(created(manager, subscriptions=each(texts))) == [said.format(5, "characters", 600, 500)]
+    assert await faults(created(manager, subscriptions=each(lists))) == [said.format(3, "values", 132, 100)]
+    await created(manager, subscriptions=each(lists, 3))

@@ -39,6 +39,7 @@ def test_publishes_and_skips() -> None:
     assert values(metrics, "waypost_deliveries_skipped_total", "reason") == {
         ("disabled",): 0,
         ("filter",): 4,
+        ("filter_cost",): 0,
         ("not_addressed",): 0,
         ("topic",): 1,
     }

@@ -143,5 +143,5 @@ async def convert_filter(_: Caller, body: Body, backend: BackendOf) -> Response:
     to = next((dialect for dialect in DIALECTS if dialect == body.get("to")), None)
     if to is None:
         raise Invalid([f"to must be one of: {', '.join(DIALECTS)}"])
-    found = converted(body["filter"], to, backend.manager.filter_limits)
+    found = await converted(body["filter"], to, backend.manager.filter_limits)
     return answer(found)

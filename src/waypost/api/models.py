@@ -150,7 +150,8 @@ class Skip(_Model):
 
     destination_id: str
     reason: Annotated[
-        Literal["not_addressed", "disabled", "topic", "filter"], Field(description="What kept it from it.")
+        Literal["not_addressed", "disabled", "topic", "filter", "filter_cost"],
+        Field(description="What kept it from it."),
     ]
     detail: Annotated[str | None, Field(description="For a filter: the clause that failed.")]
 
@@ -160,7 +161,7 @@ class SkipCounts(_Model):
 
     destination_id: Annotated[str, _eg("The destination.", "des_1")]
     skipped: Annotated[
-        dict[Literal["not_addressed", "topic", "filter", "disabled"], int],
+        dict[Literal["not_addressed", "topic", "filter", "filter_cost", "disabled"], int],
         _eg("By reason.", {"topic": 12, "filter": 3}),
     ]
 
@@ -171,7 +172,8 @@ class RoutedDestination(_Model):
     destination_id: Annotated[str, _eg("The destination.", "des_1")]
     matched: Annotated[bool, Field(description="Whether the event was routed to it.")]
     reason: Annotated[
-        Literal["not_addressed", "topic", "filter", "disabled"] | None, Field(description="What kept it from it.")
+        Literal["not_addressed", "topic", "filter", "filter_cost", "disabled"] | None,
+        Field(description="What kept it from it."),
     ]
     detail: Annotated[
         str | None,

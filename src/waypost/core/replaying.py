@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from msgspec import Struct, structs
 
+from waypost.core.filters import DEFAULT_LIMITS, FilterLimits
 from waypost.core.model import Actor, Event
 from waypost.core.routing import Route, route
 from waypost.core.status import Status
@@ -19,6 +20,7 @@ LEFT_OUT = (
     "limit",
     "topic",
     "filter",
+    "filter_cost",
     "not_addressed",
     "cancelled",
 )
@@ -69,12 +71,20 @@ class Plan(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def plan(event: Event, standing: Standing, wanted: Wanted, routes: Mapping[int, Route], *, per_event: int) -> Plan:
+def plan(
+    event: Event,
+    standing: Standing,
+    wanted: Wanted,
+    routes: Mapping[int, Route],
+    *,
+    per_event: int,
+    filters: FilterLimits = DEFAULT_LIMITS,
+) -> Plan:
     """Decide about one event. `routes` are those of its tenant by destination number."""
     targets = _targets(standing, wanted, routes)
     if not targets:
         return Plan((), ("no_delivery",))
-    reasons = {no: _why_not(event, standing, no, routes, per_event) for no in targets}
+    reasons = {no: _why_not(event, standing, no, routes, per_event, filters) for no in targets}
     return Plan(
         tuple(no for no, reason in reasons.items() if reason is None),
         tuple(reason for reason in reasons.values() if reason is not None),
@@ -94,7 +104,9 @@ def _targets(standing: Standing, wanted: Wanted, routes: Mapping[int, Route]) ->
     return found
 
 
-def _why_not(event: Event, standing: Standing, no: int, routes: Mapping[int, Route], per_event: int) -> str | None:
+def _why_not(
+    event: Event, standing: Standing, no: int, routes: Mapping[int, Route], per_event: int, filters: FilterLimits
+) -> str | None:
     to = routes.get(no)
     if event.expunged_at is not None:
         return "expunged"
@@ -106,5 +118,5 @@ def _why_not(event: Event, standing: Standing, no: int, routes: Mapping[int, Rou
         return "limit"
     if no in standing.statuses:
         return None if to.covers(event.topic) else "topic"
-    skipped = route(event, (to,)).skipped
+    skipped = route(event, (to,), filters).skipped
     return skipped[0].reason if skipped else None

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from waypost.core import topics
-from waypost.core.filters import Document
+from waypost.core.filters import DEFAULT_LIMITS, Document, FilterLimits, TooCostly
 from waypost.core.model import Destination, Event
 
 _MOST_TOLD = 3
@@ -16,13 +16,23 @@ _MOST_TOLD = 3
 
 
 class Filter(Protocol):
-    """A compiled payload filter."""
+    """A compiled payload filter. It spends the document's steps, so many of them or all that are left."""
 
-    def passes(self, document: Document) -> bool: ...
+    def passes(self, document: Document, steps: int | None = None) -> bool:
+        """Raises TooCostly when the steps run out."""
+        ...
 
-    def explain(self, document: Document) -> str:
+    def explain(self, document: Document, steps: int | None = None) -> str:
         """The clause that decided, as a sentence."""
         ...
+
+
+def _answer(filter_: Filter | None, document: Document, steps: int) -> bool | None:
+    """None when it would take more steps."""
+    try:
+        return filter_ is None or filter_.passes(document, steps)
+    except TooCostly:
+        return None
 
 
 class AnySubscription:
@@ -34,22 +44,43 @@ class AnySubscription:
     def __init__(self, subscriptions: Sequence[tuple[Callable[[str], bool], Filter | None]]) -> None:
         self._subscriptions = tuple(subscriptions)
 
-    def passes(self, document: Document) -> bool:
-        topic = document.topic
-        for covers, filter_ in self._subscriptions:
-            if covers(topic) and (filter_ is None or filter_.passes(document)):
+    def passes(self, document: Document, steps: int | None = None) -> bool:
+        """Cheap ones decide before costly ones, each within its share and then within what is left."""
+        asked = [filter_ for _, filter_ in self._covering(document.topic)]
+        if None in asked:
+            return True
+        steps = document.left if steps is None else steps
+        share, kept = steps // max(1, len(asked)), document.left - steps
+        costly, undecided = [], False
+        for filter_ in asked:
+            passes = _answer(filter_, document, share)
+            if passes:
                 return True
+            costly += [filter_] if passes is None else []
+        for number, filter_ in enumerate(costly):
+            more = (document.left - kept) // (len(costly) - number)
+            passes = _answer(filter_, document, more) if more > share else None
+            if passes:
+                return True
+            undecided = undecided or passes is None
+        if undecided:
+            raise TooCostly
         return False
 
-    def explain(self, document: Document) -> str:
+    def explain(self, document: Document, steps: int | None = None) -> str:
         """What each of the subscriptions to the topic says, by its index."""
+        asked = self._covering(document.topic)
+        share = (document.left if steps is None else steps) // max(1, min(len(asked), _MOST_TOLD))
         told = [
-            f"subscriptions.{index}: {'Passes: it has no filter.' if filter_ is None else filter_.explain(document)}"
-            for index, (covers, filter_) in enumerate(self._subscriptions)
-            if covers(document.topic)
+            f"subscriptions.{index}: "
+            f"{'Passes: it has no filter.' if filter_ is None else filter_.explain(document, share)}"
+            for index, filter_ in asked[:_MOST_TOLD]
         ]
-        more = [f"And {len(told) - _MOST_TOLD} more."] if len(told) > _MOST_TOLD else []
-        return " ".join(told[:_MOST_TOLD] + more)
+        more = [f"And {len(asked) - _MOST_TOLD} more."] if len(asked) > _MOST_TOLD else []
+        return " ".join(told + more)
+
+    def _covering(self, topic: str) -> list[tuple[int, Filter | None]]:
+        return [(index, filter_) for index, (covers, filter_) in enumerate(self._subscriptions) if covers(topic)]
 
 
 class Route(Struct, frozen=True):
@@ -64,7 +95,7 @@ class Route(Struct, frozen=True):
         return cls(destination, topics.matcher(destination.topics), compiled)
 
 
-REASONS = ("not_addressed", "topic", "filter", "disabled")
+REASONS = ("not_addressed", "topic", "filter", "filter_cost", "disabled")
 """Why a destination may be skipped, in the order in which they are looked for."""
 
 
@@ -77,42 +108,73 @@ class Skip(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Routing(NamedTuple):
-    """`kept` are destinations that would have got the event, but are disabled; they are among the skipped too."""
+    """`kept` are destinations that would have got the event, but are disabled; they are among the skipped too.
+
+    `spent` are the steps that the filters took.
+    """
 
     matched: tuple[Destination, ...]
     skipped: tuple[Skip, ...]
     kept: tuple[Destination, ...] = ()
+    spent: int = 0
 
 
-def route(event: Event, routes: Sequence[Route]) -> Routing:
+def route(
+    event: Event, routes: Sequence[Route], limits: FilterLimits = DEFAULT_LIMITS, steps: int | None = None
+) -> Routing:
     """Split a tenant's destinations into those that get the event and those that don't, each with its reason.
 
     An event addressed to one destination still obeys that destination's topics, filter and disabled state. All filters
     look at one document, so the event's data is decoded at most once, and not at all where no filter asks.
+
+    All filters spend from the same steps, by default what the limits allow one event. Each destination is sure of an
+    equal share; those that need more are asked again afterwards, with what the others have left.
     """
-    document = Document(event)
-    matched: list[Destination] = []
-    skipped: list[Skip] = []
-    kept: list[Destination] = []
-    for candidate in routes:
-        skip = _reason_to_skip(event, document, candidate)
-        if skip is None:
-            matched.append(candidate.destination)
+    given = limits.max_steps if steps is None else steps
+    document = Document(event, given, limits.max_data_values)
+    share = given // max(1, len(routes))
+    reasons = [_reason_to_skip(event, document, candidate, share) for candidate in routes]
+    if "filter_cost" in reasons:
+        _reconsider(event, document, routes, reasons, share)
+    matched, skipped, kept = [], [], []
+    refused = reasons.count("filter")
+    for candidate, reason in zip(routes, reasons, strict=True):
+        destination = candidate.destination
+        if reason is None:
+            matched.append(destination)
             continue
-        skipped.append(skip)
-        if skip.reason == "disabled":
-            kept.append(candidate.destination)
-    return Routing(tuple(matched), tuple(skipped), tuple(kept))
+        detail = None
+        if reason == "filter" and candidate.filter is not None:
+            detail = candidate.filter.explain(document, document.left // refused)
+            refused -= 1
+        elif reason == "filter_cost":
+            detail = document.too_costly
+        elif reason == "disabled":
+            kept.append(destination)
+        skipped.append(Skip(destination.id, reason, detail))
+    return Routing(tuple(matched), tuple(skipped), tuple(kept), given - document.left)
 
 
-def _reason_to_skip(event: Event, document: Document, candidate: Route) -> Skip | None:
+def _reason_to_skip(event: Event, document: Document, candidate: Route, steps: int) -> str | None:
     destination = candidate.destination
     if event.destination_id is not None and event.destination_id != destination.id:
-        return Skip(destination.id, "not_addressed")
+        return "not_addressed"
     if not candidate.covers(event.topic):
-        return Skip(destination.id, "topic")
-    if candidate.filter is not None and not candidate.filter.passes(document):
-        return Skip(destination.id, "filter", candidate.filter.explain(document))
-    if destination.disabled_at is not None:
-        return Skip(destination.id, "disabled")
-    return None
+        return "topic"
+    try:
+        if candidate.filter is not None and not candidate.filter.passes(document, steps):
+            return "filter"
+    except TooCostly:
+        return "filter_cost"
+    return "disabled" if destination.disabled_at is not None else None
+
+
+def _reconsider(
+    event: Event, document: Document, routes: Sequence[Route], reasons: list[str | None], share: int
+) -> None:
+    """Ask those again whose share was too small, each with an equal part of what is left."""
+    costly = [at for at, reason in enumerate(reasons) if reason == "filter_cost"]
+    for asked, at in enumerate(costly):
+        steps = document.left // (len(costly) - asked)
+        if steps > share:
+            reasons[at] = _reason_to_skip(event, document, routes[at], steps)

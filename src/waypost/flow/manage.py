@@ -18,6 +18,7 @@ from waypost.core.model import SYSTEM, Actor, Destination, Disabling, Micros, Te
 from waypost.flow import textmaps
 from waypost.flow.clock import token
 from waypost.flow.draft import Draft, Rules, id_problem, read, sent
+from waypost.flow.filtering import FilterReader, beside
 from waypost.flow.overrides import HARD, OverrideBounds
 from waypost.flow.subscribing import taken
 from waypost.flow.textmaps import Limits
@@ -136,7 +137,7 @@ class Manager:
         if _is_tenant(by):
             _refuse_import(body)
         now = self._now()
-        draft, problems = read(body, self._rules(now))
+        draft, problems = await self._read(body, now)
         problems += [f"{name} is required" for name in ("type", "topics") if _is_missing(body, name, draft)]
         kind = self._kind(draft, problems)
         if kind is None:
@@ -173,7 +174,7 @@ class Manager:
         it is. Raises Invalid, Forbidden, NotFound.
         """
         now = self._now()
-        draft, problems = read(body, self._rules(now))
+        draft, problems = await self._read(body, now)
         if problems:
             raise Invalid(problems)
         return await self._change(
@@ -254,15 +255,11 @@ class Manager:
         options = self._tools.options
         return Change(old=old, config={}, credentials={}, by_tenant=_is_tenant(by), now=now, options=options)
 
-    def _rules(self, now: Micros) -> Rules:
-        return Rules(catalogue=tuple(self._topics()), read_filter=self._read_filter, now=now)
-
-    def _read_filter(self, value: Any, problems: list[str]) -> dict[str, Any] | None:
-        try:
-            return filters.normalise(value, limits=self.filter_limits)
-        except filters.FilterError as error:
-            problems.append(f"filter: {error}")
-            return None
+    async def _read(self, body: object, now: Micros) -> tuple[Draft, list[str]]:
+        filters = FilterReader(self.filter_limits)
+        rules = Rules(catalogue=tuple(self._topics()), read_filter=filters.read, now=now)
+        has_filters = isinstance(body, dict) and bool(body.get("filter") or body.get("subscriptions"))
+        return await beside(read, body, rules) if has_filters else read(body, rules)
 
     def _kind(self, draft: Draft, problems: list[str]) -> DestinationType | None:
         kind = None if isinstance(draft.type, UnsetType) else self._registry.get(draft.type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from waypost.core.errors import Unavailable
+from waypost.core.filters import Allowance
 from waypost.core.incarnations import id_of
 from waypost.core.model import Destination, Event, Micros
 from waypost.core.routing import Routing, Skip, route
@@ -19,6 +21,8 @@ from waypost.observe.logs import Journal
 from waypost.observe.metrics import Metrics
 from waypost.observe.tracing import NullTracer, Tracer, log_fields
 from waypost.store.base import Accepted, Publication, Store
+
+_STEPS_OF_A_TURN = 10_000
 
 
 class Deliverer(Protocol):
@@ -96,7 +100,7 @@ class Publisher:
 
     async def _publish_many(self, events: Sequence[Event]) -> list[Accepted]:
         began, changes = time.perf_counter(), self._directory.changes
-        routings = [await self._routing(event) for event in events]  # all of them before a place is kept for any
+        routings = await self._routings(events)  # all of them before a place is kept for any
         publications = [self._prepare(event, routing) for event, routing in zip(events, routings, strict=True)]
         try:
             accepted = await self._store.accept_many(publications)
@@ -108,9 +112,24 @@ class Publisher:
             self._hand_over(publication, came, began, changes)
         return accepted
 
-    async def _routing(self, event: Event) -> Routing:
+    async def _routing(self, event: Event, steps: int | None = None) -> Routing:
         routes = self._directory.known(event.tenant_id)
-        return route(event, await self._directory.routes(event.tenant_id) if routes is None else routes)
+        if routes is None:
+            routes = await self._directory.routes(event.tenant_id)
+        return route(event, routes, self._directory.limits, steps)
+
+    async def _routings(self, events: Sequence[Event]) -> list[Routing]:
+        """Others get their turn where filters take long."""
+        allowance, routings, steps = Allowance(self._directory.limits, len(events)), [], 0
+        for event in events:
+            routing = await self._routing(event, allowance.of_next())
+            routings.append(routing)
+            allowance.took(routing.spent)
+            steps += routing.spent
+            if steps > _STEPS_OF_A_TURN:
+                steps = 0
+                await asyncio.sleep(0)
+        return routings
 
     def _prepare(self, event: Event, routing: Routing) -> Publication:
         return Publication(

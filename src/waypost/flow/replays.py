@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -71,7 +72,9 @@ class Planner:
                 replay.wanted,
                 routes[event.tenant_id],
                 per_event=self._limits.per_event,
+                filters=self._directory.limits,
             )
+            await asyncio.sleep(0)  # filters may take long
             send += [(event.seq, no) for no in planned.send]
             skipped.update(planned.left_out)
         return Piece(

@@ -23,7 +23,7 @@ from waypost.observe.logs import tally
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _STATUS = {True: "success", False: "failed"}
-_SKIP_REASONS = ("not_addressed", "disabled", "topic", "filter")
+_SKIP_REASONS = ("not_addressed", "disabled", "topic", "filter", "filter_cost")
 _PUT_OFF = ("descriptors", "memory", "disk", "store", "resolver", "missing_extra", "configuration", "other")
 _FLAGS = ("deprecated", "invalid")
 _REMOVED = ("events", "attempts", "data", "alerts", "news", "audit", "replays")

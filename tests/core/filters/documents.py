@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from waypost.core.filters import Document
+from waypost.core.filters import DEFAULT_LIMITS, Document
 from waypost.core.model import Event
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -19,5 +19,11 @@ def event(data: Any = None, *, topic: str = "order.created", metadata: dict[str,
     return Event(seq=1, id="evt_1", tenant_id="acme", topic=topic, time=NOON, data=raw, metadata=metadata)
 
 
-def document(data: Any = None, *, topic: str = "order.created", metadata: dict[str, str] | None = None) -> Document:
-    return Document(event(data, topic=topic, metadata=metadata))
+def document(
+    data: Any = None,
+    *,
+    topic: str = "order.created",
+    metadata: dict[str, str] | None = None,
+    steps: int = DEFAULT_LIMITS.max_steps,
+) -> Document:
+    return Document(event(data, topic=topic, metadata=metadata), steps)

@@ -201,10 +201,12 @@ def below(test: Test) -> tuple[Test, ...]:
 
 
 def every(test: Test) -> Iterator[Test]:
-    """This question and all within it."""
-    yield test
-    for inner in below(test):
-        yield from every(inner)
+    """This question and all within it, each before what it is made of."""
+    pending = [test]
+    while pending:
+        part = pending.pop()
+        yield part
+        pending += reversed(below(part))
 
 
 def place_of(part: Test, whole: Test) -> Path | None:
@@ -219,13 +221,17 @@ def place_of(part: Test, whole: Test) -> Path | None:
     return None
 
 
+def ref_of(test: Test) -> Ref | None:
+    """The other place of the document that a condition compares with."""
+    match test:
+        case Equal(Ref() as ref) | Compare(_, Ref() as ref) | StartsWith(Ref() as ref) | EndsWith(Ref() as ref):
+            return ref
+        case FoundIn(ref):
+            return ref
+        case _:
+            return None
+
+
 def refs(test: Test) -> Iterator[Ref]:
     """The references to other places of the document."""
-    for node in every(test):
-        match node:
-            case Equal(Ref() as ref) | Compare(_, Ref() as ref) | StartsWith(Ref() as ref) | EndsWith(Ref() as ref):
-                yield ref
-            case FoundIn(ref):
-                yield ref
-            case _:
-                pass
+    return (ref for ref in map(ref_of, every(test)) if ref is not None)

@@ -1,10 +1,15 @@
-"""Questions as Python closures: compiled once for a version of a filter, run for every event."""
+"""Questions as Python closures: compiled once for a version of a filter, run for every event.
+
+Whoever calls a check has spent its price first (`waypost.core.filters.price`): for a whole filter at once, for the
+elements of a list some dozens at a time. What depends on the data itself, a check spends when it sees it.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import singledispatch
 from types import MappingProxyType
@@ -15,6 +20,7 @@ from waypost.core.filters.ast import (
     AllOf,
     AnyOf,
     Compare,
+    Comparison,
     Contains,
     Element,
     EndsWith,
@@ -34,21 +40,23 @@ from waypost.core.filters.ast import (
     StartsWith,
     Test,
     Wildcard,
-    refs,
+    below,
+    ref_of,
 )
-from waypost.core.filters.document import Scope, typed
+from waypost.core.filters.document import Scope
 from waypost.core.filters.limits import FilterLimits
+from waypost.core.filters.price import IN_BULK, Prices, scanning
 from waypost.core.filters.regex import Regex
 from waypost.core.filters.values import (
     MISSING,
-    NUMBERS,
+    NUMERAL_MAX_LENGTH,
     Number,
     data_of,
     is_number,
     is_scalar,
-    loosely_equal,
     number_in,
     same,
+    toll,
 )
 
 Check = Callable[[Any, Scope], bool]
@@ -64,7 +72,9 @@ class Checks:
 
     def __init__(self, limits: FilterLimits) -> None:
         self.limits = limits
+        self.price = Prices().of
         self._made: dict[int, Check] = {}
+        self._numbered: dict[int, bool] = {}
 
     def of(self, test: Test) -> Check:
         """The closure for a question, which must live as long as this does."""
@@ -73,17 +83,46 @@ class Checks:
             check = self._made[id(test)] = _check_of(test, self)
         return check
 
+    def needs_indexes(self, test: Test) -> bool:
+        """Whether a question is about the positions in the lists on the way to it."""
+        known = self._numbered.get(id(test))
+        if known is None:
+            ref = ref_of(test)
+            known = (ref is not None and CURRENT in ref.path) or any(map(self.needs_indexes, below(test)))
+            self._numbered[id(test)] = known
+        return known
+
+    def each(self, tests: tuple[Test, ...]) -> tuple[Check, ...]:
+        """The closures for parts of a question. Many of them are paid one by one: the first may decide."""
+        if sum(map(self.price, tests)) <= IN_BULK:
+            return tuple(map(self.of, tests))
+        return tuple(map(self.paid, tests))
+
+    def paid(self, test: Test) -> Check:
+        """The closure for a question that spends its price itself."""
+        check, price = self.of(test), self.price(test)
+
+        def paid(value: Any, scope: Scope) -> bool:
+            scope.spend(price)
+            return check(value, scope)
+
+        return paid
+
     def of_event(self, test: Test) -> Check:
         """The closure for a whole filter: what it asks of fields of the payload is asked without a way down to it."""
-        whole, members = self.of(test), _of_payload(test)
+        whole, members = self.paid(test), _of_payload(test)
         if members is None:
             return whole
-        checks = tuple((name, self.of(member)) for name, member in members)
+        inner = tuple(member for _, member in members)
+        price = 2 + sum(map(self.price, inner))
+        price = price if price <= 2 + IN_BULK else 2
+        checks = tuple(zip((name for name, _ in members), self.each(inner), strict=True))
 
         def check(root: Any, scope: Scope) -> bool:
             data = root.get("data")
             if type(data) is not dict:
                 return whole(root, scope)
+            scope.spend(price)
             for name, member in checks:  # noqa: SIM110  # a generator would cost more than the conditions
                 if not member(data.get(name, MISSING), scope):
                     return False
@@ -120,11 +159,11 @@ def _fields(test: Fields, checks: Checks) -> Check:
 
 @_check_of.register
 def _element(test: Element, checks: Checks) -> Check:
-    inner = checks.of(test.test)
-    through = _some_numbered if needs_indexes(test.test) else _some
+    inner, price = checks.of(test.test), 1 + checks.price(test.test)
+    through = _some_numbered if checks.needs_indexes(test.test) else _some
 
     def in_list(value: Any, scope: Scope) -> bool:
-        return type(value) is list and through(value, inner, scope)
+        return type(value) is list and through(value, inner, price, scope)
 
     if isinstance(test.test, Fields):
         return _object_check(test.test, checks, in_list)
@@ -142,7 +181,8 @@ def _object_check(test: Fields, checks: Checks, otherwise: Check) -> Check:
 
     Objects within objects are most of every filter: one call each, and one less where there is a single member.
     """
-    members = tuple((name, checks.of(member)) for name, member in test.members)
+    names, tests = zip(*test.members, strict=True) if test.members else ((), ())
+    members = tuple(zip(names, checks.each(tests), strict=True))
     if len(members) == 1:
         return _one_member(*members[0], otherwise)
 
@@ -168,28 +208,39 @@ def _one_member(name: str, member: Check, otherwise: Check) -> Check:
     return check
 
 
-def _some(values: list[Any], check: Check, scope: Scope) -> bool:
+_AT_ONCE = 32
+"""Elements of a list that are paid for together."""
+
+
+def _some(values: list[Any], check: Check, price: int, scope: Scope) -> bool:
     pending = [values]
     while pending:
         current = pending.pop()
-        scope.spend(len(current))
-        for value in current:
-            if type(value) is list:
-                pending.append(value)
-            elif check(value, scope):
-                return True
+        for piece in (current,) if len(current) <= _AT_ONCE else _pieces(current):
+            scope.spend(1 + len(piece) * price)
+            for value in piece:
+                if type(value) is list:
+                    pending.append(value)
+                elif check(value, scope):
+                    return True
     return False
 
 
-def _some_numbered(values: list[Any], check: Check, scope: Scope) -> bool:
+def _pieces(values: list[Any]) -> Iterator[list[Any]]:
+    return (values[at : at + _AT_ONCE] for at in range(0, len(values), _AT_ONCE))
+
+
+def _some_numbered(values: list[Any], check: Check, price: int, scope: Scope) -> bool:
     """Like `_some`, with the positions on the way noted in the scope."""
     outer = scope.indexes
     pending = [(outer, values)]
     try:
         while pending:
             place, current = pending.pop()
-            scope.spend(len(current))
+            scope.spend(1)
+            price_here = price + 1 + len(place) // 16
             for index, value in enumerate(current):
+                scope.spend(price_here)
                 scope.indexes = (*place, index)
                 if type(value) is list:
                     pending.append((scope.indexes, value))
@@ -200,25 +251,22 @@ def _some_numbered(values: list[Any], check: Check, scope: Scope) -> bool:
     return False
 
 
-def needs_indexes(test: Test) -> bool:
-    return any(CURRENT in ref.path for ref in refs(test))
-
-
 @_check_of.register
 def _includes(test: Includes, checks: Checks) -> Check:
-    wanted = tuple(checks.of(member) for member in test.tests)
+    wanted = tuple((checks.of(member), 2 + checks.price(member)) for member in test.tests)
 
     def check(value: Any, scope: Scope) -> bool:
-        return type(value) is list and all(_some_direct(value, member, scope) for member in wanted)
+        return type(value) is list and all(_some_direct(value, member, price, scope) for member, price in wanted)
 
     return check
 
 
-def _some_direct(values: list[Any], check: Check, scope: Scope) -> bool:
+def _some_direct(values: list[Any], check: Check, price: int, scope: Scope) -> bool:
     outer = scope.indexes
-    scope.spend(len(values))
+    scope.spend(1)
     try:
         for index, value in enumerate(values):
+            scope.spend(price)
             scope.indexes = (*outer, index)
             if check(value, scope):
                 return True
@@ -232,7 +280,7 @@ def _some_direct(values: list[Any], check: Check, scope: Scope) -> bool:
 
 @_check_of.register
 def _all_of(test: AllOf, checks: Checks) -> Check:
-    parts = tuple(checks.of(part) for part in test.tests)
+    parts = checks.each(test.tests)
 
     def check(value: Any, scope: Scope) -> bool:
         for part in parts:  # noqa: SIM110  # a generator would cost more than the conditions
@@ -245,7 +293,7 @@ def _all_of(test: AllOf, checks: Checks) -> Check:
 
 @_check_of.register
 def _any_of(test: AnyOf, checks: Checks) -> Check:
-    parts = tuple(checks.of(part) for part in test.tests)
+    parts = checks.each(test.tests)
 
     def check(value: Any, scope: Scope) -> bool:
         for part in parts:  # noqa: SIM110  # a generator would cost more than the conditions
@@ -280,7 +328,7 @@ def _equal(test: Equal, _checks: Checks) -> Check:
     operand = test.operand
     if isinstance(operand, Ref):
         path = operand.path
-        return lambda value, scope: _present(other := scope.at(path)) and loosely_equal(value, other)
+        return lambda value, scope: _present(other := scope.at(path)) and _loosely_equal(value, other, scope)
     if isinstance(operand, str):
         return _equal_text(operand)
     if is_number(operand):
@@ -301,29 +349,78 @@ def _text_check(text: str, otherwise: Check) -> Check:
     number = number_in(text)
     if number is None:
         return lambda value, scope: value == text or otherwise(value, scope)
-    return lambda value, scope: (
-        value == text or (value == number if type(value) in NUMBERS else otherwise(value, scope))
-    )
+    whole = _whole(number)
 
-
-def _equal_number(number: Number) -> Check:
-    def check(value: Any, _scope: Scope) -> bool:
-        if type(value) is str:
-            return number_in(value) == number
-        return type(value) in NUMBERS and value == number
+    def check(value: Any, scope: Scope) -> bool:
+        kind = type(value)
+        if kind is int or kind is Decimal:
+            return bool(value == whole if kind is int else value == number)
+        return value == text or otherwise(value, scope)
 
     return check
+
+
+def _whole(number: Number) -> int | None:
+    """The number as an integer, None when it is not one of those that data can hold."""
+    if isinstance(number, int):
+        return number
+    within = number.is_zero() or -_LONGEST < number.adjusted() < _LONGEST
+    return int(number) if within and number == number.to_integral_value() else None
+
+
+_LONGEST = 20_000
+"""Data has no `int` of so many digits: longer numbers are decimal."""
+_BEYOND = int(Decimal(f"1e{_LONGEST}"))
+
+
+def _equal_number(operand: Number) -> Check:
+    whole, number = _whole(operand), Decimal(operand)
+
+    def check(value: Any, scope: Scope) -> bool:
+        if type(value) is int:
+            return value == whole
+        if type(value) is str:
+            value = _read(value, scope)
+        return type(value) is Decimal and value == number
+
+    return check
+
+
+def _read(text: str, scope: Scope) -> Decimal | None:
+    scope.spend(5 + (len(text) >> 3 if len(text) <= NUMERAL_MAX_LENGTH else 0))
+    return number_in(text)
+
+
+def _loosely_equal(one: object, other: object, scope: Scope) -> bool:
+    """Equality where numeric text equals the number it writes; containers are compared as `same` does it."""
+    if isinstance(one, str) and is_number(other):
+        return _in_any_type(_read(one, scope), other, scope, operator.eq)
+    if is_number(one) and isinstance(other, str):
+        return _in_any_type(_read(other, scope), one, scope, operator.eq)
+    return same(one, other, scope.spend)
 
 
 @_check_of.register
 def _one_of(test: OneOf, _checks: Checks) -> Check:
-    members = frozenset(typed(member) for member in test.members)
+    others = frozenset((type(member), member) for member in test.members if not is_number(member))
+    decimals = frozenset(Decimal(member) for member in test.members if is_number(member))
+    wholes = frozenset(map(_whole, decimals)) - {None}
 
-    def check(value: Any, _scope: Scope) -> bool:
+    def check(value: Any, scope: Scope) -> bool:
         kind = type(value)
-        return kind is not dict and kind is not list and typed(value) in members
+        if kind is int:
+            return value in wholes
+        if kind is Decimal:
+            scope.spend(0 if -_NEAR < value.adjusted() < _NEAR else _STEPS_OF_A_FAR_HASH)
+            return value in decimals
+        return kind is not dict and kind is not list and (kind, value) in others
 
     return check
+
+
+_NEAR = 100
+_STEPS_OF_A_FAR_HASH = 100
+"""What it costs to hash a decimal number, unless its exponent is near to 0."""
 
 
 @_check_of.register
@@ -338,15 +435,23 @@ def _compare(test: Compare, _checks: Checks) -> Check:
     operand = test.operand
     if isinstance(operand, Ref):
         path = operand.path
-        return lambda value, scope: _compared(value, scope.at(path), in_order)
+        return lambda value, scope: _compared(value, scope.at(path), scope, in_order)
     if is_number(operand):
-        return _compared_strictly(operand, in_order) if test.strict else _compared_number(operand, in_order)
-    return lambda value, _scope: _compared(value, operand, in_order)
+        whole, number = _bound(operand, test.operator), Decimal(operand)
+        return (_compared_strictly if test.strict else _compared_number)(whole, number, in_order)
+    return lambda value, scope: _compared(value, operand, scope, in_order)
 
 
-def _compared_strictly(operand: Number, in_order: Callable[[Any, Any], bool]) -> Check:
-    whole, number = _both(operand)
+def _bound(number: Number, comparison: Comparison) -> int:
+    """The integer that integers can be compared with in place of the number: two of one type are the fastest pair."""
+    if isinstance(number, int):
+        return number
+    if number and number.adjusted() > _LONGEST:
+        return _BEYOND if number > 0 else -_BEYOND
+    return math.ceil(number) if comparison in {"<", ">="} else math.floor(number)
 
+
+def _compared_strictly(whole: int, number: Decimal, in_order: Callable[[Any, Any], bool]) -> Check:
     def check(value: Any, _scope: Scope) -> bool:
         if type(value) is int:
             return in_order(value, whole)
@@ -355,43 +460,53 @@ def _compared_strictly(operand: Number, in_order: Callable[[Any, Any], bool]) ->
     return check
 
 
-def _compared_number(operand: Number, in_order: Callable[[Any, Any], bool]) -> Check:
-    whole, number = _both(operand)
-
-    def check(value: Any, _scope: Scope) -> bool:
+def _compared_number(whole: int, number: Decimal, in_order: Callable[[Any, Any], bool]) -> Check:
+    def check(value: Any, scope: Scope) -> bool:
         if type(value) is int:
             return in_order(value, whole)
         if type(value) is str:
-            value = number_in(value)
+            value = _read(value, scope)
         return type(value) is Decimal and in_order(value, number)
 
     return check
 
 
-def _both(operand: Number) -> tuple[Number, Decimal]:
-    """The number for integers and for decimals: two of one type are the fastest pair."""
-    number = Decimal(operand)
-    return (operand if isinstance(operand, int) else number), number
-
-
-def _compared(value: Any, operand: Any, in_order: Callable[[Any, Any], bool]) -> bool:
+def _compared(value: Any, operand: Any, scope: Scope, in_order: Callable[[Any, Any], bool]) -> bool:
     """Two texts by code point; as numbers as soon as one of the two is a number."""
     if type(value) is str and type(operand) is str:
+        scope.spend(min(len(value), len(operand)) >> 10)
         return in_order(value, operand)
-    left, right = _as_number(value), _as_number(operand)
-    return left is not None and right is not None and in_order(left, right)
+    return _in_any_type(_as_number(value, scope), _as_number(operand, scope), scope, in_order)
 
 
-def _as_number(value: Any) -> Number | None:
+def _as_number(value: Any, scope: Scope) -> Number | None:
     if type(value) is str:
-        return number_in(value)
+        return _read(value, scope)
     return value if is_number(value) else None
+
+
+def _in_any_type(left: Number | None, right: Number | None, scope: Scope, in_order: Callable[[Any, Any], bool]) -> bool:
+    if left is None or right is None:
+        return False
+    scope.spend((toll(left) + toll(right)) // 4)
+    return in_order(left, right)
 
 
 @_check_of.register
 def _contains(test: Contains, _checks: Checks) -> Check:
-    text = test.text
-    return lambda value, _scope: type(value) is str and text in value
+    return _scanned(len(test.text), lambda value: test.text in value)
+
+
+def _scanned(part: int, found: Callable[[str], bool]) -> Check:
+    """Whether a text answers when it is scanned for parts of at most so many characters."""
+
+    def check(value: Any, scope: Scope) -> bool:
+        if type(value) is not str:
+            return False
+        scope.spend(scanning(len(value), part))
+        return found(value)
+
+    return check
 
 
 @_check_of.register
@@ -401,8 +516,13 @@ def _found_in(test: FoundIn, _checks: Checks) -> Check:
     def check(value: Any, scope: Scope) -> bool:
         place = scope.at(path)
         if type(place) is list:
-            return is_scalar(value) and typed(value) in scope.members(place)
-        return type(value) is str and (type(place) is str or is_number(place)) and str(place) in value
+            return is_scalar(value) and scope.key(value) in scope.members(place)
+        if type(value) is not str or not (type(place) is str or is_number(place)):
+            return False
+        scope.spend(toll(place) if is_number(place) else 0)
+        text = str(Decimal(place)) if type(place) is int else str(place)
+        scope.spend(scanning(len(value), len(text)))
+        return text in value
 
     return check
 
@@ -436,7 +556,10 @@ def _affixed_as_referenced(ref: Ref, has: Callable[[str, str], bool]) -> Check:
 
     def check(value: Any, scope: Scope) -> bool:
         affix = scope.at(path)
-        return type(value) is str and type(affix) is str and has(value, affix)
+        if type(value) is not str or type(affix) is not str:
+            return False
+        scope.spend(len(affix) >> 10)
+        return has(value, affix)
 
     return check
 
@@ -463,8 +586,7 @@ def _matches(test: Matches, checks: Checks) -> Check:
 
 @_check_of.register
 def _wildcard(test: Wildcard, _checks: Checks) -> Check:
-    parts = test.parts
-    return lambda value, _scope: type(value) is str and fits(value, parts)
+    return _scanned(max(map(len, test.parts)), lambda value: fits(value, test.parts))
 
 
 def fits(text: str, parts: tuple[str, ...]) -> bool:
@@ -483,13 +605,18 @@ def fits(text: str, parts: tuple[str, ...]) -> bool:
     return True
 
 
+_LONGEST_ADDRESS = 64
+_STEPS_OF_AN_ADDRESS = 100
+
+
 @_check_of.register
 def _in_network(test: InNetwork, _checks: Checks) -> Check:
     network = ipaddress.ip_network(test.network)
 
-    def check(value: Any, _scope: Scope) -> bool:
-        if type(value) is not str:
+    def check(value: Any, scope: Scope) -> bool:
+        if type(value) is not str or len(value) > _LONGEST_ADDRESS:
             return False
+        scope.spend(_STEPS_OF_AN_ADDRESS)
         try:
             return ipaddress.ip_address(value) in network
         except ValueError:

@@ -30,10 +30,11 @@ def cost(test: Test) -> int:
     return sum(_WEIGHTS.get(type(part), 1) for part in every(test) if not below(part))
 
 
-def check_cost(test: Test, limits: FilterLimits) -> None:
-    """Raise FilterError when a filter is too costly."""
+def check_cost(test: Test, limits: FilterLimits) -> int:
+    """What it costs. Raises FilterError when that is too much."""
     total = cost(test)
     if total > limits.max_cost:
         raise FilterError(
             f"the filter costs {total}, and {limits.max_cost} is allowed: use fewer or simpler conditions"
         )
+    return total

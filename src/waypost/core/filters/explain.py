@@ -2,7 +2,8 @@
 
 A teller goes through the document as the compiled check does and says what it found. A fact is a clause that is true
 of the event whether the filter holds or not: `data.price is at least 10`, `data.price is not at least 10 (it is 9.99)`.
-Every skip is explained, so tellers ask the compiled checks first and put only what decided into words.
+Every skip is explained, so tellers ask the compiled checks first and put only what decided into words. They spend steps
+as a match does.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ from waypost.core.filters.ast import (
 )
 from waypost.core.filters.compile import Check, Checks
 from waypost.core.filters.document import Scope
-from waypost.core.filters.values import MISSING, shown
+from waypost.core.filters.values import MISSING, is_number, shown, toll
+
+_WORDS = 20
+"""The steps of putting one condition into words."""
 
 _MOST = 3
 """How many facts one sentence strings together."""
@@ -60,10 +64,11 @@ Teller = Callable[[Any, Scope, str], Fact]
 @singledispatch
 def teller_of(test: Test, checks: Checks) -> Teller:
     """The teller for a condition: what it asks, and what is there instead."""
-    check = checks.of(test)
+    check = checks.paid(test)
     is_so, is_not_so = _phrase(test)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
+        scope.spend(_WORDS + (toll(value) if is_number(value) else 0))
         if check(value, scope):
             return Fact(True, f"{_subject(path)} {is_so}")
         if value is MISSING:
@@ -83,7 +88,7 @@ def _fields(test: Fields, checks: Checks) -> Teller:
         ((name, member),) = test.members
         return _one_member(name, teller_of(member, checks))
     return _several_members(
-        tuple((name, checks.of(member), teller_of(member, checks)) for name, member in test.members)
+        tuple((name, checks.paid(member), teller_of(member, checks)) for name, member in test.members)
     )
 
 
@@ -125,7 +130,7 @@ def _another_kind(value: object, path: str, kind: str) -> Fact:
 
 @teller_of.register
 def _element(test: Element, checks: Checks) -> Teller:
-    check, tell_one = checks.of(test.test), teller_of(test.test, checks)
+    check, tell_one = checks.paid(test.test), teller_of(test.test, checks)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         if type(value) is list:
@@ -166,8 +171,9 @@ def _elements(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...]
     pending: list[tuple[tuple[int, ...], list[Any]]] = [((), values)]
     while pending:
         place, current = pending.pop()
-        scope.spend(len(current))
+        price = 3 + len(place) // 16
         for index, value in enumerate(current):
+            scope.spend(price)
             if type(value) is list:
                 pending.append(((*place, index), value))
             else:
@@ -176,7 +182,7 @@ def _elements(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...]
 
 @teller_of.register
 def _includes(test: Includes, checks: Checks) -> Teller:
-    wanted = tuple((checks.of(member), teller_of(member, checks)) for member in test.tests)
+    wanted = tuple((checks.paid(member), teller_of(member, checks)) for member in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         if type(value) is not list:
@@ -190,13 +196,13 @@ def _includes(test: Includes, checks: Checks) -> Teller:
 
 def _members(values: list[Any], scope: Scope) -> Iterator[tuple[tuple[int, ...], Any]]:
     """The members of one list, lists included, with their positions."""
-    scope.spend(len(values))
+    scope.spend(3 * len(values))
     return (((index,), value) for index, value in enumerate(values))
 
 
 @teller_of.register
 def _all_of(test: AllOf, checks: Checks) -> Teller:
-    parts = tuple((checks.of(part), teller_of(part, checks)) for part in test.tests)
+    parts = tuple((checks.paid(part), teller_of(part, checks)) for part in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         for check, told in parts:
@@ -219,7 +225,7 @@ def _all(facts: Iterable[Fact]) -> Fact:
 
 @teller_of.register
 def _any_of(test: AnyOf, checks: Checks) -> Teller:
-    parts = tuple((checks.of(part), teller_of(part, checks)) for part in test.tests)
+    parts = tuple((checks.paid(part), teller_of(part, checks)) for part in test.tests)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
         for check, told in parts:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from waypost.core.filters import eventbridge, hookdeck, shopify
-from waypost.core.filters.ast import Test
+from waypost.core.filters.ast import Test, every
 from waypost.core.filters.compile import Checks
 from waypost.core.filters.cost import check_cost
-from waypost.core.filters.document import Document, TooMuchWork
+from waypost.core.filters.document import Document, Scope, TooCostly
 from waypost.core.filters.errors import FilterError, refuse
 from waypost.core.filters.explain import Fact, Teller, teller_of
-from waypost.core.filters.limits import DEFAULT_LIMITS, FilterLimits, check_size
+from waypost.core.filters.limits import DEFAULT_LIMITS, FilterLimits, Size, check_size
 from waypost.core.filters.wording import NoWords
 
 Dialect = Literal["hookdeck", "shopify", "eventbridge"]
@@ -24,10 +23,11 @@ _DIALECT = "$dialect"
 
 
 class ParsedFilter(Struct, frozen=True):
-    """A filter that was found good: the question it asks, and the dialect it came in."""
+    """A filter that was found good: the question it asks, the dialect it came in, and its size."""
 
     dialect: Dialect
     test: Test
+    size: Size = Size()
 
 
 def normalise(value: object, limits: FilterLimits = DEFAULT_LIMITS) -> dict[str, Any]:
@@ -35,19 +35,22 @@ def normalise(value: object, limits: FilterLimits = DEFAULT_LIMITS) -> dict[str,
 
     Raises FilterError for anything else, and for a filter that is not good: what this returns compiles.
     """
+    return measured(value, limits)[0]
+
+
+def measured(value: object, limits: FilterLimits = DEFAULT_LIMITS) -> tuple[dict[str, Any], Size]:
+    """The same with the filter's size. Raises FilterError."""
     if not isinstance(value, str | Mapping):
         raise FilterError("a filter is an object, or the text of a Shopify query")
     filter_ = {_DIALECT: "shopify", "query": value} if isinstance(value, str) else dict(value)
-    parse(filter_, limits)
-    return filter_
+    return filter_, parse(filter_, limits).size
 
 
 def parse(filter_: Mapping[str, Any], limits: FilterLimits = DEFAULT_LIMITS) -> ParsedFilter:
     """Read a filter object: Hookdeck JSON, or a query or pattern under its `$dialect`. Raises FilterError."""
-    check_size(filter_, limits)
+    size = check_size(filter_, limits)
     parsed = _of_named_dialect(filter_, limits) if _DIALECT in filter_ else _of_hookdeck(filter_, limits)
-    check_cost(parsed.test, limits)
-    return parsed
+    return structs.replace(parsed, size=size + Size(cost=check_cost(parsed.test, limits)))
 
 
 def _of_hookdeck(schema: Mapping[str, Any], limits: FilterLimits) -> ParsedFilter:
@@ -104,39 +107,58 @@ def convert(filter_: Mapping[str, Any], to: Dialect, limits: FilterLimits = DEFA
     return converted
 
 
+_STEPS_OF_A_TELLER = 20
+TOO_COSTLY_TO_SAY = "What decided takes too much work to say."
+
+
 class CompiledFilter:
-    """A filter ready for events. Neither of its questions raises."""
+    """A filter ready for events."""
 
     def __init__(self, parsed: ParsedFilter, limits: FilterLimits = DEFAULT_LIMITS) -> None:
         self.parsed = parsed
-        self._limits = limits
         self._checks = Checks(limits)
         self._check = self._checks.of_event(parsed.test)
+        self._teller: Teller | None = None
 
-    def passes(self, document: Document) -> bool:
-        """Whether the event passes. One whose data cannot be read, or is too much work, does not."""
+    def passes(self, document: Document, steps: int | None = None) -> bool:
+        """Whether the event passes within so many steps, by default all that are left of the document's.
+
+        One whose data cannot be read does not. Raises TooCostly when the steps run out.
+        """
         scope = document.scope
-        scope.steps = self._limits.max_steps
+        if scope.trouble is not None:
+            return _unread(scope)
+        scope.steps = given = document.left if steps is None else steps
         try:
-            return self._check(scope.root, scope) and scope.trouble is None
-        except TooMuchWork:
-            return False
+            return self._check(scope.root, scope)
+        finally:
+            document.left -= given - scope.steps
 
-    def explain(self, document: Document) -> str:
-        """The clause that decided, with its path, as a sentence."""
+    def explain(self, document: Document, steps: int | None = None) -> str:
+        """The clause that decided, with its path, as a sentence; another sentence when the steps run out."""
         scope = document.scope
         if scope.trouble is not None:
             return f"Does not pass: {scope.trouble}."
-        scope.steps = self._limits.max_steps
+        scope.steps = given = document.left if steps is None else steps
         try:
-            fact = self._teller(scope.root, scope, "")
-        except TooMuchWork:
-            fact = Fact(False, f"it takes more than {self._limits.max_steps} steps through the event's lists")
+            fact = self._told(scope)
+        except TooCostly:
+            return TOO_COSTLY_TO_SAY
+        finally:
+            document.left -= given - scope.steps
         return f"{'Passes' if fact.holds else 'Does not pass'}: {fact.clause}."
 
-    @cached_property
-    def _teller(self) -> Teller:
-        return teller_of(self.parsed.test, self._checks)
+    def _told(self, scope: Scope) -> Fact:
+        if self._teller is None:
+            scope.spend(_STEPS_OF_A_TELLER * sum(1 for _ in every(self.parsed.test)))
+            self._teller = teller_of(self.parsed.test, self._checks)
+        return self._teller(scope.root, scope, "")
+
+
+def _unread(scope: Scope) -> bool:
+    if scope.too_large:
+        raise TooCostly
+    return False
 
 
 def compile_filter(filter_: Mapping[str, Any], limits: FilterLimits = DEFAULT_LIMITS) -> CompiledFilter:

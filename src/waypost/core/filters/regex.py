@@ -6,8 +6,10 @@ import re2
 
 from waypost.core.filters.limits import FilterLimits
 
-_WORK_OF_A_STEP = 64
-"""How many instructions of RE2's slowest engine, each on one character, count as a visit to one list element."""
+_WORK_OF_A_STEP = 16
+"""How many instructions of RE2's slowest engine, each on one character, are a step."""
+
+_STEPS_OF_A_CALL = 10
 
 
 class Regex:
@@ -17,6 +19,7 @@ class Regex:
         if len(pattern) > limits.max_regex_characters:
             raise ValueError(f"the regular expression is longer than {limits.max_regex_characters} characters")
         self._compiled = _compiled(pattern, limits.max_regex_bytes)
+        self._instructions = int(self._compiled.programsize)
 
     def found_in(self, text: str) -> bool:
         """Whether it matches anywhere in the text."""
@@ -24,7 +27,7 @@ class Regex:
 
     def steps(self, text: str) -> int:
         """What a search costs at most: RE2 is linear in the text, times the size of the compiled pattern."""
-        return len(text) * int(self._compiled.programsize) // _WORK_OF_A_STEP
+        return _STEPS_OF_A_CALL + len(text) * self._instructions // _WORK_OF_A_STEP
 
 
 def _compiled(pattern: str, memory: int) -> re2._Regexp:
