@@ -138,6 +138,7 @@ class Service:
             timeout=settings.delivery_timeout,
             tracer=tracer,
             keeping=keeping_of(settings),
+            template_steps=settings.template_max_steps,
         )
         self.live = Live(stream_bounds_of(settings), self.metrics)
         aftermath = Aftermath(self.store, self.notifier, self.metrics, self._changed)

@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     filter_max_destination_values: Count = Field(
         4_000, description="`filter_max_values` for a destination's filters together."
     )
+    template_max_steps: Count = Field(
+        20_000, description="What a template of a destination may spend on one event, in steps of about 1 us."
+    )
     filter_test_max_events: Count = Field(100, description="Most events that a filter is tried on in one request.")
 
     # delivery

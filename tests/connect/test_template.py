@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.destinations.messages import message
-from waypost.connect.template import LONGEST_TEMPLATE, compile_template, event_id, template_problems
+from waypost.connect.template import LONGEST_TEMPLATE, Expression, compile_template, event_id, template_problems
 from waypost.core.errors import DeliveryError
 
 EVENT = {
@@ -80,6 +85,7 @@ def test_renders(template: str, expected: str) -> None:
         ("'" + "x" * LONGEST_TEMPLATE + "'", "must be at most 1024 characters"),
         ("(" * 500 + "id" + ")" * 500, "must"),
         ("!" * 1000 + "id", "must not be nested so deeply"),
+        ("data" + "[]" * 500, "must not be nested so deeply"),
         ("|".join(["[@, @]"] * 8) + "|[0]", "must not multiply the event"),
         ("|".join(["to_string([@])"] * 9), "must not multiply the event"),
     ],
@@ -137,9 +143,117 @@ def test_half_a_surrogate_pair_is_replaced() -> None:
 
 
 def test_very_deep_data_is_refused() -> None:
-    body = b'{"x":' * 100_000 + b"1" + b"}" * 100_000
+    body = b'{"x":' * 50_000 + b"1" + b"}" * 50_000
     with pytest.raises(DeliveryError, match="cannot be read as JSON"):
         compile_template("data.x")(message(body))
+
+
+# what a template may do
+
+
+@contextlib.contextmanager
+def counted_calls() -> Iterator[list[int]]:
+    """How many calls of functions there are, those written in C included."""
+    calls = [0]
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        calls[0] += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(None)
+
+
+NUMBERS = {"l": [f"{number:07}" for number in range(6_000)]}
+OBJECTS = {"l": [{"a": {"b": [number] * 5}, "c": number} for number in range(1_500)]}
+TEXT = {"t": "ab" * 30_000}
+
+
+@pytest.mark.parametrize(
+    ("template", "data"),
+    [
+        ("data.l" + " | sort(@)" * 90 + "[0]", NUMBERS),
+        ("data.l" + "[*].to_array(@)[]" * 50 + " | [0]", NUMBERS),
+        ("data.l" + "[?@ != 'x']" * 70 + " | [0]", NUMBERS),
+        ("join('', [" + ", ".join(["to_string(length(data.l[?a.b==`[1]`]))"] * 25) + "])", OBJECTS),
+        ("join('', [" + ", ".join(["to_string(length(data.l[?@==`{}`]))"] * 25) + "])", OBJECTS),
+        ("join('', [" + ", ".join(["to_string(length(to_string(data.l)))"] * 20) + "])", OBJECTS),
+        ("join('', [" + ", ".join(["to_string(contains(data.t, 'aab'))"] * 25) + "])", TEXT),
+        ("join('', [" + ", ".join(["to_string(data.l == data.l)"] * 30) + "])", NUMBERS),
+        ("join('', [" + ", ".join(["reverse(data.t)[0:1] || 'x'"] * 30) + "])", TEXT),
+        ("to_string(length(data.l" + "[]" * 60 + "[?@ == 'x']))", NUMBERS),
+        ("max_by(data.l, &length(to_string(@))).c", OBJECTS),
+        ("length(map(&join('', [@, @, @, @, @, @, @]), data.l))", NUMBERS),
+        ("{{data.l[0]}}" * 5 + "{{length(sort(sort(sort(sort(data.l)))))}}" * 10, NUMBERS),
+    ],
+)
+def test_work_is_bounded(template: str, data: Any) -> None:
+    render = compile_template(template, field="key_template")
+    with counted_calls() as calls, pytest.raises(DeliveryError, match="takes more than 20000 steps") as error:
+        render(message(json.dumps(data).encode()))
+    assert calls[0] < 400_000
+    assert str(error.value).startswith("config.key_template: The template ")
+    assert error.value.code == "template_failed"
+    assert not error.value.retryable
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id": "x", "l": [' + b",".join([b"[]"] * 200_000) + b"]}",
+        b'{"id": "x", "t": "' + b"x" * 20_000_000 + b'"}',
+    ],
+)
+def test_data_that_is_too_large_is_not_read(body: bytes) -> None:
+    with pytest.raises(DeliveryError, match=r"config.key: The event's data is too large to be read for a template"):
+        compile_template("data.id", field="key")(message(body))
+    assert compile_template("id", field="key")(message(body)) == "evt_1"
+
+
+def test_large_data_is_read() -> None:
+    body = b'{"id": "x", "l": [' + b",".join([b'"abcdefgh"'] * 90_000) + b"]}"
+    assert compile_template("data.id")(message(body)) == "x"
+
+
+def test_ordinary_templates_take_few_steps() -> None:
+    for template in (
+        "data.customer.id",
+        "join('/', [time.year, topic, data.customer.id])",
+        "data.lines[?sku=='A'] | [0].sku",
+    ):
+        few = structs.replace(message(json.dumps(EVENT).encode()), template_steps=40)
+        assert compile_template(template)(few)
+
+
+def test_long_numbers_are_read() -> None:
+    digits = "9" * 10_000
+    body = f'{{"n": {digits}, "id": "x"}}'.encode()
+    assert rendered("data.id", json.loads(b'{"id": "x"}')) == "x"
+    assert compile_template("data.id")(message(body)) == "x"
+    assert compile_template("data.n")(message(body)) == digits
+
+
+def test_a_retry_finds_what_the_first_attempt_came_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = message(json.dumps(EVENT).encode())
+    render, seen = compile_template("data.customer.id"), compile_template("{{data.customer.id}}{{metadata.timestamp}}")
+    assert render(first) == "c-7"
+    monkeypatch.setattr(Expression, "render", None)
+    assert render(structs.replace(first, attempt=2)) == "c-7"
+    with pytest.raises(TypeError):
+        seen(first)
+    for number in range(300):
+        with pytest.raises(TypeError):
+            render(message(event_id=f"evt_{number + 2}"))
+
+
+def test_only_the_last_results_are_kept() -> None:
+    render = compile_template("data.b")
+    for number in range(1_000):
+        render(message(event_id=f"evt_{number}"))
+    kept = inspect.getclosurevars(render).nonlocals["known"]
+    assert len(kept) == 256
 
 
 @pytest.mark.filterwarnings("ignore:deprecated string literal syntax:PendingDeprecationWarning")

@@ -282,10 +282,14 @@ class FifoIds:
 
     def __init__(self, destination_no: int, template: str | None) -> None:
         self._destination_no = destination_no
-        self._group: Template = compile_template(template, otherwise=_topic) if template else _topic
+        self._group: Template = _group_of(template) if template else _topic
 
     def of(self, message: Message) -> tuple[str, str]:
         return _fifo_id(self._group(message)), delivery_id(self._destination_no, message)
+
+
+def _group_of(template: str) -> Template:
+    return compile_template(template, field="message_group_id_template", otherwise=_topic)
 
 
 def group_problems(config: Mapping[str, str], name: str) -> list[str]:

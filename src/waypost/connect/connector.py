@@ -18,12 +18,15 @@ from waypost.net.http import HttpClient
 from waypost.net.intake import Bounds
 from waypost.net.resolve import Resolver
 
+TEMPLATE_STEPS = 20_000
+
 
 class Message(Struct, frozen=True, kw_only=True, gc=False):
     """One event as it goes out in one attempt.
 
     `body` is the event's data byte for byte. `metadata` is what travels beside it, already merged: the system's
     `timestamp`, `event-id` and `topic`, the destination's delivery metadata, the event's own metadata.
+    `template_steps` is what a template may spend on it.
     """
 
     event: Event
@@ -31,6 +34,7 @@ class Message(Struct, frozen=True, kw_only=True, gc=False):
     attempt: int
     manual: bool
     sent_at: Micros
+    template_steps: int = TEMPLATE_STEPS
 
     @property
     def body(self) -> bytes:

@@ -4,14 +4,19 @@ A template is a JMESPath expression (`data.customer.id`), or text in which expre
 (`orders.{{data.country}}.{{topic}}`). Expressions look at `{id, topic, time, metadata, data}`: `metadata` is what
 travels beside the event, `time` the event's own time in UTC in its parts (`time.year` ... `time.second`, padded with
 zeros, `time.date`, `time.unix`, `time.rfc3339`, `time.rfc3339_nano`). They come to a text, a number, true or false.
+
+What a template may do with one message is bounded by steps, of about a microsecond: one for each node of an expression
+that is visited, for 5 values of the data that are read, and for a value or 64 characters of text in what a function or
+a comparison is given.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import prod
 from typing import Any, cast
 
@@ -19,6 +24,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions, signature
 from jmespath.parser import ParsedResult
+from jmespath.visitor import TreeInterpreter
 
 from waypost.connect.connector import Message
 from waypost.core import times
@@ -40,26 +46,86 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Node = dict[str, Any]
 
 
-def compile_template(text: str, *, otherwise: Template | None = None) -> Template:
+def compile_template(text: str, *, field: str = "", otherwise: Template | None = None) -> Template:
     """The template, ready to use. Raises ValueError with the end of a sentence ("must ...") for a bad one.
 
-    `otherwise` is used where the event lacks what the template asks for (null or an empty text).
+    `otherwise` is used where the event lacks what the template asks for (null or an empty text). `field` is named when
+    the template fails.
     """
     if len(text) > LONGEST_TEMPLATE:
         raise ValueError(f"must be at most {LONGEST_TEMPLATE} characters")
     parts = _parts(text)
     seen = frozenset(name for part in parts if isinstance(part, Expression) for name in part.seen)
 
+    place = f"config.{field}: " if field else ""
+
     def render(message: Message) -> str:
-        scope = _scope(message, seen)
-        rendered = [part if isinstance(part, str) else part.render(scope) for part in parts]
+        work = Work(message.template_steps)
+        try:
+            scope = _scope(message, seen, work)
+            rendered = [part if isinstance(part, str) else part.render(scope, work) for part in parts]
+        except _Failed as failure:
+            raise DeliveryError("template_failed", f"{place}{failure}", retryable=False) from failure.__cause__
         if all(rendered):
             return "".join(part for part in rendered if part is not None)
         if otherwise is not None:
             return otherwise(message)
-        raise _failed(text, "finds nothing in this event")
+        raise DeliveryError("template_failed", f"{place}{_about(text)} finds nothing in this event", retryable=False)
 
-    return render
+    return _once(render) if "metadata" not in seen and "data" in seen else render
+
+
+_REMEMBERED = 256
+_LONGEST_REMEMBERED = 1_024
+
+
+def _once(render: Template) -> Template:
+    """The same, with the last results at hand: retries of a delivery come to the same."""
+    known: dict[tuple[int, str], str] = {}
+
+    def remembered(message: Message) -> str:
+        event = message.event.seq, message.event.id
+        text = known.get(event)
+        if text is None:
+            text = render(message)
+            if len(text) <= _LONGEST_REMEMBERED:
+                known[event] = text
+            if len(known) > _REMEMBERED:
+                del known[next(iter(known))]
+        return text
+
+    return remembered
+
+
+class Work:
+    """The steps that are left for one message."""
+
+    def __init__(self, steps: int) -> None:
+        self._given = self._left = steps
+
+    def spend(self, steps: int) -> None:
+        """Account for work that is about to be done. Raises _TooMuch."""
+        self._left -= steps
+        if self._left < 0:
+            raise _TooMuch(f"takes more than {self._given} steps for this event")
+
+    def look_at(self, *values: Any) -> None:
+        """Spend what it costs to go through all that is in these values."""
+        pending = list(values)
+        while pending:
+            value = pending.pop()
+            self.spend(1 + (len(value) >> 6 if isinstance(value, str) else 0))
+            if isinstance(value, dict | list):
+                self.spend(len(value) >> 3)
+                pending += value.values() if isinstance(value, dict) else value
+
+
+class _TooMuch(Exception):  # like JMESPath's own errors, which end an expression
+    """An expression takes too much work."""
+
+
+class _Failed(Exception):
+    """The sentence about a template or expression that comes to nothing usable."""
 
 
 def template_problems(path: str, text: str | None) -> list[str]:
@@ -96,15 +162,20 @@ class Expression:
     def __init__(self, text: str) -> None:
         self._text = text.strip()
         self._parsed = _parsed(self._text)
-        self._options = jmespath.Options(custom_functions=_BoundedFunctions())
         tree = cast("_Node", self._parsed.parsed)
-        _refuse(tree)
-        self.seen = _roots(tree)
-
-    def render(self, scope: dict[str, Any]) -> str | None:
-        """The expression's value as text, None when there is none. Raises DeliveryError."""
         try:
-            value = self._parsed.search(scope, options=self._options)
+            _refuse(tree)
+            self.seen = _roots(tree)
+        except RecursionError:
+            raise ValueError("must not be nested so deeply") from None
+
+    def render(self, scope: dict[str, Any], work: Work) -> str | None:
+        """The expression's value as text, None when there is none. Raises _Failed."""
+        options = jmespath.Options(custom_functions=_BoundedFunctions(work))
+        try:
+            value = _Interpreter(options, work).visit(self._parsed.parsed, scope)
+        except _TooMuch as error:
+            raise _failed(self._text, str(error)) from None
         except (JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise _failed(self._text, f"fails on this event: {_reason(error)}") from error
         if isinstance(value, dict | list) and not isinstance(value, _Time):
@@ -132,8 +203,12 @@ def _reason(error: Exception) -> str:
     return "it is too deep" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
 
 
-def _failed(text: str, why: str) -> DeliveryError:
-    return DeliveryError("template_failed", f"The template {text} {why}", retryable=False)
+def _failed(text: str, why: str) -> _Failed:
+    return _Failed(f"{_about(text)} {why}")
+
+
+def _about(text: str) -> str:
+    return f"The template {text}"
 
 
 # what an expression sees
@@ -143,22 +218,46 @@ class _Time(dict[str, str]):
     """An instant in its parts; as a whole it is rendered as RFC 3339."""
 
 
-def _scope(message: Message, seen: frozenset[str]) -> dict[str, Any]:
+def _scope(message: Message, seen: frozenset[str], work: Work) -> dict[str, Any]:
     """The event, as far as it is seen: what is not looked at is not decoded."""
     event = message.event
     scope: dict[str, Any] = {"id": event.id, "topic": event.topic, "metadata": message.metadata}
     if "time" in seen:
         scope["time"] = _time(event.time)
     if "data" in seen:
-        scope["data"] = _data(event.data)
+        scope["data"] = _data(event.data, work)
     return scope
 
 
-def _data(text: bytes) -> Any:
+_VALUES_A_STEP = 5
+_BYTES_A_STEP = 512
+
+
+def _data(text: bytes, work: Work) -> Any:
+    """The JSON; integers of more than 4,300 digits as text."""
+    values = text.count(b",") + text.count(b"[") + text.count(b"{")
+    try:
+        work.spend(values // _VALUES_A_STEP + len(text) // _BYTES_A_STEP)
+    except _TooMuch:
+        raise _Failed("The event's data is too large to be read for a template") from None
+    try:
+        return _json(text)
+    except (ValueError, RecursionError) as error:
+        raise _Failed("The event's data cannot be read as JSON") from error
+
+
+def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DeliveryError("template_failed", "The event's data cannot be read as JSON", retryable=False) from error
+    except ValueError:
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _time(instant: Micros) -> _Time:
@@ -265,8 +364,48 @@ def _growth(node: _Node) -> int:
     return max(2, sum(below)) if node["type"].startswith("multi_select") else prod(below)
 
 
+class _Interpreter(TreeInterpreter):
+    """JMESPath's own interpreter, which counts what it does."""
+
+    def __init__(self, options: jmespath.Options, work: Work) -> None:
+        super().__init__(options)
+        self._work = work
+        self.COMPARATOR_FUNC = {  # type: ignore[misc]  # the one way in: the class's are called without the interpreter
+            name: partial(self._compared, compare) for name, compare in TreeInterpreter.COMPARATOR_FUNC.items()
+        }
+
+    def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        self._work.spend(1)
+        return super().visit(node, *args, **kwargs)
+
+    def _compared(self, compare: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+        self._work.look_at(left if type(left) is type(right) else None)
+        return compare(left, right)
+
+    def visit_flatten(self, node: Any, value: Any) -> Any:
+        flat = super().visit_flatten(node, value)
+        self._work.spend(len(flat or ()) >> 3)
+        return flat
+
+    def visit_slice(self, node: Any, value: Any) -> Any:
+        self._work.spend(len(value) >> 5 if isinstance(value, list) else 0)
+        return super().visit_slice(node, value)
+
+
+_CHEAP = frozenset({"length", "type", "not_null", "to_array", "starts_with", "ends_with"})
+"""Functions that look at none of what is in their arguments."""
+
+
 class _BoundedFunctions(Functions):
-    """JMESPath's own functions, with a limit for the one that multiplies two parts of the event."""
+    """JMESPath's own functions, which count what they do, with a limit for the one that multiplies two parts."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def call_function(self, function_name: str, resolved_args: Iterable[Any]) -> Any:
+        if function_name not in _CHEAP:
+            self._work.look_at(*resolved_args)
+        return super().call_function(function_name, resolved_args)
 
     @signature({"types": ["string"]}, {"types": ["array-string"]})
     def _func_join(self, separator: str, texts: list[str]) -> str:

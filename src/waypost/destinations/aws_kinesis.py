@@ -92,7 +92,7 @@ says otherwise. An event can arrive more than once: recognise it by `metadata.ev
         return KinesisConnection(
             await self.client(destination, tools),
             destination.config["stream_name"],
-            compile_template(template, otherwise=event_id) if template else event_id,
+            compile_template(template, field="partition_key_template", otherwise=event_id) if template else event_id,
             batch_limits(tools, **_BATCH),
         )
 

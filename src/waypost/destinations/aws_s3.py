@@ -121,7 +121,7 @@ the event.
         return S3Connection(
             await self.client(destination, tools),
             f"/{config['bucket']}/" if _in_path(config) else "/",
-            compile_template(template) if template else _default_key,
+            compile_template(template, field="key_template") if template else _default_key,
             config.get("storage_class"),
         )
 

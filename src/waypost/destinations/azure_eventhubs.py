@@ -86,7 +86,10 @@ Without a partition key the events are spread over all partitions.
     async def connect(self, destination: Destination, tools: Tools) -> Connection:
         template = destination.config.get("partition_key_template")
         return BusConnection.of(
-            _SERVICE, destination, tools, _Rendering(compile_template(template) if template else None)
+            _SERVICE,
+            destination,
+            tools,
+            _Rendering(compile_template(template, field="partition_key_template") if template else None),
         )
 
 

@@ -115,7 +115,7 @@ class _Rendering:
     def __init__(self, destination_no: int, session_id: str | None, partition_key: str | None) -> None:
         self._destination_no = destination_no
         self._keys = {
-            name: compile_template(text)
+            name: compile_template(text, field=name)
             for name, text in (("SessionId", session_id), ("PartitionKey", partition_key))
             if text
         }

@@ -129,7 +129,7 @@ in which Pub/Sub received them; give a regional endpoint such as `https://europe
             endpoint_url(config.get("endpoint")) or _ENDPOINT,
             config["project_id"],
             config["topic"],
-            compile_template(template, otherwise=_no_key) if template else _no_key,
+            compile_template(template, field="ordering_key_template", otherwise=_no_key) if template else _no_key,
         )
 
 

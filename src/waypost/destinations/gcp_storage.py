@@ -120,7 +120,7 @@ named `YEAR/MONTH/DAY/EVENT-ID.json` by the event's own time.
             api_of(destination, _SCOPE, tools),
             endpoint_url(config.get("endpoint")) or _ENDPOINT,
             config["bucket"],
-            compile_template(config.get("key_template") or _DEFAULT_KEY),
+            compile_template(config.get("key_template") or _DEFAULT_KEY, field="key_template"),
             config.get("storage_class"),
         )
 

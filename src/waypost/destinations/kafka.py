@@ -175,7 +175,7 @@ def _key_of(template: str | None) -> Template:
     if not template:
         return event_id
     try:
-        return compile_template(template, otherwise=event_id)
+        return compile_template(template, field="partition_key_template", otherwise=event_id)
     except ValueError as error:
         raise DeliveryError("configuration_error", f"The partition key template {error}", retryable=False) from error
 

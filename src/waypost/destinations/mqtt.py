@@ -129,7 +129,7 @@ def _topic_of(template: str | None) -> Template:
     if not template:
         return lambda message: message.event.topic
     try:
-        return compile_template(template)
+        return compile_template(template, field="topic_template")
     except ValueError as error:
         raise DeliveryError("configuration_error", f"The topic template {error}", retryable=False) from error
 

@@ -123,7 +123,7 @@ def _subject_of(template: str | None) -> Template:
     if not template:
         return lambda message: message.event.topic
     try:
-        return compile_template(template)
+        return compile_template(template, field="subject_template")
     except ValueError as error:
         raise DeliveryError("configuration_error", f"The subject template {error}", retryable=False) from error
 

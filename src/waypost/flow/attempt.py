@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from waypost.connect.connector import Connection, Message, Receipt, Tools
+from waypost.connect.connector import TEMPLATE_STEPS, Connection, Message, Receipt, Tools
 from waypost.connect.registry import Registry
 from waypost.core.causes import causes_of, own_trouble
 from waypost.core.errors import DeliveryError, MissingExtra, SettingsError, Unavailable, WaypostError
@@ -32,6 +32,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
     """Makes attempts. `timeout` bounds each of them, in seconds, whatever the destination type does.
 
     `keeping` bounds what receivers say of them.
+    `template_steps` bounds what a template does with a message.
     """
 
     registry: Registry
@@ -41,6 +42,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
     timeout: float
     tracer: Tracer = NullTracer()
     keeping: Keeping = Keeping()
+    template_steps: int = TEMPLATE_STEPS
 
     async def make(self, lane: Lane, delivery: Delivery) -> Result:
         """Send the delivery and decide what becomes of it. Never raises for anything that the destination does.
@@ -118,6 +120,7 @@ class Attempts(Struct, frozen=True, kw_only=True):
             attempt=delivery.attempt,
             manual=delivery.manual,
             sent_at=started_at,
+            template_steps=self.template_steps,
         )
         _refuse_damaged(lane.destination)
         warm = lane.warm or await self._connect(lane)
