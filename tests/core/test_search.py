@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -228,3 +230,61 @@ def test_whatever_people_write_is_understood_or_refused(text: str) -> None:
         for phrase in phrases(text):
             assert phrase.words
             assert not any(set(word) & PUNCTUATION for word in phrase.words)
+
+
+# what is done for one event
+
+
+def counted(data: bytes) -> tuple[int, int]:
+    """How many calls of functions, those in C included, the tokens of such data take; and how many there are."""
+    calls = 0
+
+    def count(_frame: object, kind: str, _argument: object) -> None:
+        nonlocal calls
+        calls += kind in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        tokens = tokens_of(event(data=data))
+    finally:
+        sys.setprofile(None)
+    return calls, len(tokens.words) + len(tokens.facts)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"l": [' + b",".join([b"1"] * 300_000) + b"]}",
+        b'{"l": [' + b",".join([b"[]"] * 300_000) + b"]}",
+        b'{"l": [' + b",".join([b"{}"] * 300_000) + b"]}",
+        b'{"l": {' + b",".join(b'"%d":1' % number for number in range(100_000)) + b"}}",
+        b'{"l": [' + b",".join([b"9" * 4_000] * 200) + b"]}",
+        b'{"l": ' + b"9" * 900_000 + b"}",
+    ],
+)
+def test_work_is_bounded(data: bytes) -> None:
+    assert counted(data)[0] < 400_000
+
+
+def test_long_places_cost_no_memory() -> None:
+    """Each of 50,000 places would repeat the 100,000 characters above it: 5 GB."""
+    below = b",".join(b'"%d":"w%d"' % (number, number) for number in range(50_000))
+    data = b'{"first": "f", "' + b"k" * 100_000 + b'": {' + below + b"}}"
+    tracemalloc.start()
+    try:
+        tokens = tokens_of(event(data=data))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40_000_000
+    assert tokens.words[:2] == ["f", "w0"]
+    assert holds("data", "first", "f", data=data)
+
+
+def test_long_texts_are_looked_through_to_a_point() -> None:
+    tokens = tokens_of(
+        event(data=json.dumps({"a": "." * 250_000 + " in", "b": "." * 20_000 + " out", "c": "c"}).encode())
+    )
+    assert "in" in tokens.words
+    assert "out" not in tokens.words
+    assert Search(facts=(at_place("data", "c", ["c"]),)).finds(tokens)

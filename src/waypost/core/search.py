@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from waypost.core.filters.document import decode
-from waypost.core.filters.values import number_in
+from waypost.core.filters.values import is_number, number_in, toll
 from waypost.core.model import Event
 from waypost.core.words import is_piece, words_of
 
@@ -24,7 +24,14 @@ MOST_TERMS = 20
 SHORTEST_PREFIX = 2
 MOST_TOKENS = 4_096
 """Words of one event that can be found, and values."""
+_MOST_STEPS = 25_000
+"""Into values of the data, and out of them."""
+_MOST_CHARACTERS = 262_144
+"""Of one event's texts that are looked through for words."""
 _LONGEST_VALUE = 256
+_LONGEST_PLACE = 1_024
+_LONGEST_NUMBER = 1_000
+"""In steps (`waypost.core.filters.price`): some thousand digits."""
 _LITERALS = {True: "true", False: "false", None: "null"}
 _FACT = "§"
 """What a token begins with that is no word."""
@@ -115,27 +122,70 @@ def of_topic(topic: str) -> str:
 
 
 def tokens_of(event: Event) -> Tokens:
-    """The tokens of an event; what is beyond MOST_TOKENS of either kind is left out."""
+    """The tokens of an event; what is beyond MOST_TOKENS of either kind is left out.
+
+    So is, before any work is done on it, what stands too far behind in the data or at too long a place.
+    """
     facts = [of_tenant(event.tenant_id), of_topic(event.topic)]
     facts += [_fact(f"metadata.{key}", _text(value)) for key, value in (event.metadata or {}).items()]
     texts: list[str] = []
-    pending = [("data", _decoded(event.data))]
-    while pending:
-        place, value = pending.pop()
-        if type(value) is dict:
-            pending += [(f"{place}.{key}", member) for key, member in reversed(value.items())]
-        elif type(value) is list:
-            pending += [(place, member) for member in reversed(value)]
-        elif type(value) is str:
-            texts.append(value)
-            if len(value) <= _LONGEST_VALUE:
-                facts.append(_fact(place, _text(value)))
-        elif value is None or type(value) is bool:
-            facts.append(_fact(place, _LITERALS[value]))
-        else:
-            texts.append(str(value))
-            facts.append(_fact(place, _numeral(value)))
+    length = 0
+    for place, value in _leaves(_decoded(event.data)):
+        if length < _MOST_CHARACTERS and (text := _with_words(value)):
+            texts.append(text[: _MOST_CHARACTERS - length])
+            length += len(text)
+        if len(facts) < MOST_TOKENS and place is not None and (fact := _as_fact(value)):
+            facts.append(_fact(place, fact))
     return Tokens(words_of("\n".join(texts))[:MOST_TOKENS], facts[:MOST_TOKENS])
+
+
+def _leaves(data: Any) -> Iterator[tuple[str | None, Any]]:
+    """The scalars in their order, each with its place; None is a place too long to be asked for."""
+    pending: list[tuple[str | None, Iterator[Any]]] = [("data", iter([data]))]
+    for _ in range(_MOST_STEPS):
+        if not pending:
+            return
+        place, values = pending[-1]
+        value = next(values, _END)
+        if value is _END:
+            pending.pop()
+            continue
+        if type(value) is _Member:
+            place, value = _below(place, value.key), value.value
+        if type(value) is dict:
+            pending.append((place, map(_Member, value, value.values())))
+        elif type(value) is list:
+            pending.append((place, iter(value)))
+        else:
+            yield place, value
+
+
+class _Member(Struct):
+    key: str
+    value: Any
+
+
+_END = object()
+
+
+def _below(place: str | None, key: str) -> str | None:
+    return None if place is None or len(place) + len(key) >= _LONGEST_PLACE else f"{place}.{key}"
+
+
+def _with_words(value: Any) -> str | None:
+    """A scalar as text with words in it."""
+    if type(value) is str:
+        return value
+    return str(value) if is_number(value) and toll(value) <= _LONGEST_NUMBER else None
+
+
+def _as_fact(value: Any) -> str | None:
+    """A scalar as the value of a fact; None for one too long to be asked for."""
+    if type(value) is str:
+        return _text(value) if len(value) <= _LONGEST_VALUE else None
+    if is_number(value):
+        return _numeral(value) if toll(value) <= _LONGEST_NUMBER else None
+    return _LITERALS[value]
 
 
 def _decoded(data: bytes) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Self
 
@@ -194,7 +194,7 @@ class Listener:
             if self._queue:
                 numbers = [self._queue.popleft() for _ in range(min(len(self._queue), _READ_AT_ONCE))]
                 async for read in self._pieces(numbers):
-                    yield [told for told in read if self.wanted.takes_all_of(told.item)]
+                    yield [*await self._kept(read, self.wanted.takes_all_of)]
             elif self._missed:
                 missed, self._missed = self._missed, 0
                 self._live.metrics.stream_missed(missed)
@@ -216,6 +216,15 @@ class Listener:
             for piece in _cut(some, await self._tail.sizes(some), self._live.bounds.batch_bytes):
                 yield await self._read(piece)
 
+    async def _kept(self, read: Iterable[Told], takes: Callable[[Item], bool]) -> list[Told]:
+        """What is wanted of what was read. A search looks through the data, and others get their turn in between."""
+        kept = []
+        for each in read:
+            kept += [each] if takes(each.item) else []
+            if self.wanted.search is not None:
+                await asyncio.sleep(0)
+        return kept
+
     async def _read(self, numbers: Sequence[Number]) -> list[Told]:
         return await self._tail.read(numbers, tenant_ids=self.wanted.tenant_ids)
 
@@ -234,7 +243,8 @@ class Listener:
             since, told = _LONG_AGO, told[at + 1 :]
         while True:
             async for read in self._pieces(told):
-                yield [each for each in read if self.wanted.takes(each.item) and _follows(each.item, since)]
+                kept = await self._kept(read, self.wanted.takes)
+                yield [each for each in kept if _follows(each.item, since)]
             since = _LONG_AGO
             told, forgotten = self._live.told_since(position)
             position = self._live.position
@@ -266,10 +276,9 @@ class Listener:
                 coming = await self._coming(position) if reached > ids.bound(now - _TOLD_BY_THEN) else ()
                 yield [
                     each
-                    for each in read
+                    for each in await self._kept(read, self.wanted.takes)
                     if each.number not in coming
                     and abs(each.number) != after
-                    and self.wanted.takes(each.item)
                     and _follows(each.item, since)
                 ]
 
