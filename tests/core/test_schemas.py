@@ -104,3 +104,28 @@ def test_a_schema_nested_too_deeply_is_refused() -> None:
     for _ in range(100_000):
         schema = {"not": schema}
     assert "recursion limit" in refusal(schema).sentence
+
+
+@pytest.mark.parametrize(
+    ("schema", "data"),
+    [
+        ({"properties": {"l": {"items": {"type": "string"}}}}, b'{"l":[' + b",".join([b"1"] * 400_000) + b"]}"),
+        (
+            {"additionalProperties": {"enum": list(range(1_000))}},
+            b"{" + b",".join(b'"%d":"x"' % number for number in range(50_000)) + b"}",
+        ),
+    ],
+)
+def test_of_large_data_one_fault_is_told(schema: Any, data: bytes) -> None:
+    """To tell several, the library would look at all of it."""
+    checked = Schema(schema)
+    (fault,) = checked.faults(data)
+    assert fault.pointer
+    assert "it is not" in fault.sentence
+
+
+def test_what_cannot_be_checked_is_a_fault() -> None:
+    (fault,) = Schema({"properties": {"a": {"multipleOf": 3}}}).faults(b'{"a":' + b"9" * 200_000 + b"}")
+    assert fault.sentence.startswith("it cannot be checked: exceeds the limit")
+    (fault,) = Schema({"type": "string"}).faults(b"[" * 900 + b"1" + b"]" * 900)
+    assert fault.sentence == "it cannot be checked: recursion limit reached"
