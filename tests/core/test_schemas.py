@@ -125,7 +125,7 @@ def test_of_large_data_one_fault_is_told(schema: Any, data: bytes) -> None:
 
 
 def test_what_cannot_be_checked_is_a_fault() -> None:
-    (fault,) = Schema({"properties": {"a": {"multipleOf": 3}}}).faults(b'{"a":' + b"9" * 200_000 + b"}")
+    (fault,) = Schema({"properties": {"a": {"maximum": 5}}}).faults(b'{"a":' + b"9" * 200_000 + b"}")
     assert fault.sentence.startswith("it cannot be checked: exceeds the limit")
     (fault,) = Schema({"type": "string"}).faults(b"[" * 900 + b"1" + b"]" * 900)
     assert fault.sentence == "it cannot be checked: recursion limit reached"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from math import isinf
 from typing import Annotated, Any
 
@@ -14,16 +14,33 @@ from waypost.api.auth import BackendOf
 from waypost.core.errors import BadRequest, Invalid, TooLarge
 from waypost.core.filters.values import plain
 
+_EXACT_DIGITS = 15
+"""A double keeps so many, and its shortest text is theirs (IEEE 754)."""
+_SMALLEST, _LARGEST = 1e-307, 1e307
+_MOST_INEXACT = 10_000
+"""Numbers of one body that take more than a look."""
 
-def _number(text: str) -> float | Decimal:
-    """The number exactly. Raises ValueError beyond the range of floats, which most readers of JSON share."""
-    if isinf(float(text)):
-        raise ValueError(f"{text} is out of range")
-    return plain(Decimal(text))
+
+class _Numbers:
+    """Reads the numbers of one body; most are floats at once, and of others there are not too many."""
+
+    def __init__(self) -> None:
+        self._inexact = 0
+
+    def read(self, text: str) -> float | Decimal:
+        """The number exactly. Raises ValueError beyond the range of floats, which most readers of JSON share."""
+        number = float(text)
+        if len(text) <= _EXACT_DIGITS and (_SMALLEST < abs(number) < _LARGEST or not text.strip("-0.")):
+            return number
+        if isinf(number):
+            raise ValueError("a number is out of range")
+        self._inexact += 1
+        if self._inexact > _MOST_INEXACT:
+            raise ValueError("there are too many numbers that a float may change")
+        return plain(Decimal(text))
 
 
-_decoder = msgspec.json.Decoder(float_hook=_number)
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidOperation)
 
 
 async def _bounded(request: Request, most: int) -> bytes:
@@ -48,7 +65,7 @@ def parse(body: bytes) -> Any:
     A number that a float would change is a `decimal.Decimal`.
     """
     try:
-        return _decoder.decode(body)
+        return msgspec.json.Decoder(float_hook=_Numbers().read).decode(body)
     except _NOT_JSON:
         raise Invalid(message="invalid JSON") from None
 
