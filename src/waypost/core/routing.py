@@ -132,27 +132,52 @@ def route(
     """
     given = limits.max_steps if steps is None else steps
     document = Document(event, given, limits.max_data_values)
-    share = given // max(1, len(routes))
-    reasons = [_reason_to_skip(event, document, candidate, share) for candidate in routes]
-    if "filter_cost" in reasons:
-        _reconsider(event, document, routes, reasons, share)
-    matched, skipped, kept = [], [], []
-    refused = reasons.count("filter")
-    for candidate, reason in zip(routes, reasons, strict=True):
+    share = given // len(routes) if routes else given
+    split = _Split()
+    costly: list[Route] = []
+    for candidate in routes:
+        reason = _reason_to_skip(event, document, candidate, share)
+        if reason is None:
+            split.matched.append(candidate.destination)
+        elif reason == "filter_cost":
+            costly.append(candidate)
+        else:
+            split.put(candidate, reason)
+    for number, candidate in enumerate(costly):
+        more = document.left // (len(costly) - number)
+        reason = _reason_to_skip(event, document, candidate, more) if more > share else "filter_cost"
+        split.put(candidate, reason, document.too_costly if reason == "filter_cost" else None)
+    if split.refused:
+        split.explain(document)
+    return Routing(tuple(split.matched), tuple(split.skipped), tuple(split.kept), given - document.left)
+
+
+class _Split:
+    __slots__ = ("kept", "matched", "refused", "skipped")
+
+    def __init__(self) -> None:
+        self.matched: list[Destination] = []
+        self.skipped: list[Skip] = []
+        self.kept: list[Destination] = []
+        self.refused: list[tuple[int, Filter]] = []
+
+    def put(self, candidate: Route, reason: str | None, detail: str | None = None) -> None:
         destination = candidate.destination
         if reason is None:
-            matched.append(destination)
-            continue
-        detail = None
+            self.matched.append(destination)
+            return
         if reason == "filter" and candidate.filter is not None:
-            detail = candidate.filter.explain(document, document.left // refused)
-            refused -= 1
-        elif reason == "filter_cost":
-            detail = document.too_costly
+            self.refused.append((len(self.skipped), candidate.filter))
         elif reason == "disabled":
-            kept.append(destination)
-        skipped.append(Skip(destination.id, reason, detail))
-    return Routing(tuple(matched), tuple(skipped), tuple(kept), given - document.left)
+            self.kept.append(destination)
+        self.skipped.append(Skip(destination.id, reason, detail))
+
+    def explain(self, document: Document) -> None:
+        """Why each filter let the event not pass, with what all of them left."""
+        for number, (at, filter_) in enumerate(self.refused):
+            skip = self.skipped[at]
+            detail = filter_.explain(document, document.left // (len(self.refused) - number))
+            self.skipped[at] = Skip(skip.destination_id, skip.reason, detail)
 
 
 def _reason_to_skip(event: Event, document: Document, candidate: Route, steps: int) -> str | None:
@@ -167,14 +192,3 @@ def _reason_to_skip(event: Event, document: Document, candidate: Route, steps: i
     except TooCostly:
         return "filter_cost"
     return "disabled" if destination.disabled_at is not None else None
-
-
-def _reconsider(
-    event: Event, document: Document, routes: Sequence[Route], reasons: list[str | None], share: int
-) -> None:
-    """Ask those again whose share was too small, each with an equal part of what is left."""
-    costly = [at for at, reason in enumerate(reasons) if reason == "filter_cost"]
-    for asked, at in enumerate(costly):
-        steps = document.left // (len(costly) - asked)
-        if steps > share:
-            reasons[at] = _reason_to_skip(event, document, routes[at], steps)

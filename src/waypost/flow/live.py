@@ -277,9 +277,7 @@ class Listener:
                 yield [
                     each
                     for each in await self._kept(read, self.wanted.takes)
-                    if each.number not in coming
-                    and abs(each.number) != after
-                    and _follows(each.item, since)
+                    if each.number not in coming and abs(each.number) != after and _follows(each.item, since)
                 ]
 
     async def _coming(self, position: int) -> Container[Number]:

@@ -124,7 +124,7 @@ def _decoded(event: Event, most_values: int) -> Scope:
         "time": times.render(event.time),
         "metadata": event.metadata or {},
     }
-    if _values_at_most(event.data) > most_values:
+    if len(event.data) > most_values and _values_at_most(event.data) > most_values:
         return Scope(root, f"the event's data may hold more than {most_values} values", too_large=True)
     try:
         root["data"] = decode(event.data)
@@ -157,7 +157,7 @@ def _with_exponents(data: bytes) -> bytes:
 
 def _values_at_most(data: bytes) -> int:
     """A bound on the number of values in the JSON, without reading it."""
-    return len(data) and 1 + data.count(b",") + data.count(b"[") + data.count(b"{")
+    return 1 + data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _number(text: str) -> Decimal | str:
