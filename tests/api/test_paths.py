@@ -37,9 +37,7 @@ def others(path: str) -> list[str]:
     return found
 
 
-async def status(
-    world: World, raw: str, method: str = "GET", *, key: str = ADMIN_KEY, body: bytes | None = b""
-) -> int:
+async def status(world: World, raw: str, method: str = "GET", *, key: str = ADMIN_KEY, body: bytes | None = b"") -> int:
     """Ask for exactly this path. A body of None may not be read."""
     sent: list[Any] = []
     scope = {

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from waypost.connect.link import DEFAULT_TIMEOUT, Link, timeout_of
+from waypost.connect.link import DEFAULT_TIMEOUT, Link, import_aside, timeout_of
 from waypost.core.errors import DeliveryError, SettingsError
 
 
@@ -156,3 +159,13 @@ def test_the_operators_timeout() -> None:
     for wrong in (0, -1, "3", True):
         with pytest.raises(SettingsError, match="kafka_timeout"):
             timeout_of({"kafka_timeout": wrong}, "kafka")
+
+
+async def test_a_library_is_imported_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_slow_library.py").write_text("import threading\nthread = threading.current_thread()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    await import_aside("a_slow_library")
+    assert sys.modules.pop("a_slow_library").thread is not threading.current_thread()
+    with pytest.raises(ImportError):
+        await import_aside("a_library_that_is_not_there")

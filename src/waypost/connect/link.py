@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,6 +13,12 @@ from waypost.core.errors import DeliveryError, SettingsError
 from waypost.net.failure import copy_of
 
 DEFAULT_TIMEOUT = 10.0
+
+
+async def import_aside(module: str) -> None:
+    """Import what takes a second, as client libraries do, in a thread: the event loop goes on. Raises ImportError."""
+    if module not in sys.modules:
+        await asyncio.to_thread(importlib.import_module, module)
 
 
 class Client(Protocol):

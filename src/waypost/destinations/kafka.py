@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field, Option
-from waypost.connect.link import Link, timeout_of
+from waypost.connect.link import Link, import_aside, timeout_of
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, event_id, template_problems
 from waypost.connect.tls import tls_context, tls_fields, tls_problems
 from waypost.core.errors import DeliveryError, SettingsError
@@ -133,6 +133,7 @@ so look at `event-id`.
 
     async def connect(self, destination: Destination, tools: Tools) -> Connection:
         try:
+            await import_aside("waypost.net.kafka")
             from waypost.net.kafka import Settings  # noqa: PLC0415 - the library is optional
         except ImportError as error:
             raise self.missing_extra() from error

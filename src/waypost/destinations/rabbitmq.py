@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from waypost.connect.connector import Connection, DestinationType, Message, Receipt, Tools
 from waypost.connect.fields import Field
-from waypost.connect.link import Link, timeout_of
+from waypost.connect.link import Link, import_aside, timeout_of
 from waypost.connect.template import LONGEST_TEMPLATE, Template, compile_template, template_problems
 from waypost.connect.tls import tls_context, tls_fields, tls_problems
 from waypost.core.errors import DeliveryError
@@ -108,6 +108,7 @@ queues have it. It can arrive more than once, so look at `message_id`.
 
     async def connect(self, destination: Destination, tools: Tools) -> Connection:
         try:
+            await import_aside("waypost.net.rabbitmq")
             from waypost.net.rabbitmq import Settings  # noqa: PLC0415 - the library is optional
         except ImportError as error:
             raise self.missing_extra() from error
