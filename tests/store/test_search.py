@@ -19,6 +19,7 @@ from waypost.core.status import Status
 from waypost.store.alerting import Entry
 from waypost.store.base import EventQuery, Page, Store
 from waypost.store.paging import Direction, TimeRange
+from waypost.store.search import Indexed
 from waypost.store.sqlite import SqliteStore, indexing, search
 
 from .builders import NOW, OPERATOR, destination, event, next_seq, publication
@@ -35,7 +36,6 @@ FILE = "waypost.db.search"
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of many small parts, written bit by bit."""
     monkeypatch.setattr(indexing, "BATCH", 3)
-    monkeypatch.setattr(search, "BATCH", 3)
     monkeypatch.setattr(indexing, "_PART", 7)
 
 
@@ -334,3 +334,21 @@ async def test_a_store_without_an_index_removes_it(sqlite: SqliteStore, tmp_path
     assert (await without.search.index(now=LATER)).events == 0
     assert await found(without, "amber") == [made.id]
     await without.close()
+
+
+async def test_an_index_reads_no_more_bytes_at_a_time_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "_BATCH_BYTES", 5_000)
+    store = sqlite_store(tmp_path)
+    await store.open()
+    await store.put_tenant("acme", None, now=NOW)
+    for number in range(12):
+        await accepted(store, f"amber {number} " + "x" * 2_000)
+    taken: list[Indexed] = []
+    while not taken or taken[-1].more:
+        taken.append(await store.search.index(now=LATER))
+    assert max(piece.events for piece in taken) <= 3
+    assert sum(piece.events for piece in taken) == 12
+    assert len(await found(store, "amber")) == 12
+    await store.close()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from waypost.core.model import Event
-from waypost.flow.places import HANGING, NEW, QUICK, SLOW, Pace
+from waypost.flow.places import HANGING, NEW, PACES, QUICK, SLOW, Pace
 
 _BESIDE = 1_024
 """What an event and its delivery take beside their texts, roughly."""
 
-_LANE_SHARE = 8
-_DOUBTFUL_LANE_SHARE = 64
-"""One lane holds no more than such a part, the smaller one unless it answers at once."""
+_SHARES = {NEW: 1 / 4, QUICK: 3 / 4, SLOW: 3 / 8, HANGING: 1 / 8}
+"""Of all bytes, what lanes hold together that have answered so."""
+
+_LANE_SHARES = {NEW: 1 / 64, QUICK: 1 / 8, SLOW: 1 / 8, HANGING: 1 / 64}
+"""And what one of them holds; room for one event there always is."""
 
 
 def size_of(event: Event) -> int:
@@ -42,9 +44,8 @@ class Owner:
 class Budget:
     """Counts what is held. `largest` is the size of the largest event that can come.
 
-    Lanes that have not answered yet share a quarter, and so do those that answer slowly or hang. Another quarter is
-    kept for tenants of whom nothing is held and whose lane answers at once. A process that holds nothing takes any
-    event, however large.
+    Lanes share parts of it by how they answer. A quarter is kept for tenants of whom nothing is held and whose lane
+    answers at once. A process that holds nothing takes any event, however large.
     """
 
     def __init__(self, most: int, largest: int) -> None:
@@ -53,23 +54,20 @@ class Budget:
         self._most = most
         self._most_for_all = most - most // 4
         self._of_pace = [0, 0, 0, 0]
-        self._most_doubtful = most // 4
-        self._most_of_lane = max(most // _LANE_SHARE, self.largest)
-        self._most_of_doubtful_lane = max(most // _DOUBTFUL_LANE_SHARE, self.largest)
+        self._most_of_pace = [int(most * _SHARES[pace]) for pace in PACES]
+        self._most_of_lane = [max(int(most * _LANE_SHARES[pace]), self.largest) for pace in PACES]
 
     def left(self, account: Account) -> int:
         """How many more bytes a lane may hold now."""
-        left = self._most_for_all - self.held
-        if account.pace == QUICK:
-            left = min(left, self._most_of_lane - account.held)
-            if left < self.largest and not account.owner.held:
-                left = max(left, min(self.largest, self._most - self.held))
-        else:
-            left = min(left, self._most_of_doubtful_lane - account.held, self._most_doubtful - self._doubtful(account))
-        return max(left, 0 if self.held else self.largest, 0)
-
-    def _doubtful(self, account: Account) -> int:
-        return self._of_pace[NEW] if account.pace == NEW else self._of_pace[SLOW] + self._of_pace[HANGING]
+        pace = account.pace
+        left = min(
+            self._most_for_all - self.held,
+            self._most_of_pace[pace] - self._of_pace[pace],
+            self._most_of_lane[pace] - account.held,
+        )
+        if pace == QUICK and left < self.largest and not account.owner.held:
+            left = max(left, min(self.largest, self._most - self.held))
+        return max(left, 0 if self.held else self.largest)
 
     def allows(self, size: int, count: int) -> bool:
         """Whether so many deliveries of one event go in at all."""

@@ -48,6 +48,7 @@ _SCHEMA = f"""
 """
 _WORDS = "CREATE VIRTUAL TABLE search_words_{no} USING fts5(tokens, content = '', columnsize = 0, tokenize = 'ascii')"
 BATCH = 200
+_BATCH_BYTES = 1 << 22
 _PART = 50_000
 _MOST_STRAGGLERS = 100
 _LOOK_EVERY = 60 * SECOND
@@ -84,6 +85,7 @@ class Index:
         self.path = path
         self._connect = record
         self._look_at = 0
+        self.more = False
         self._expunged: dict[int, int] = {}
 
     def open(self, owner: int) -> None:
@@ -218,7 +220,15 @@ class Index:
     # parts
 
     def _next(self, after: int, before: int) -> list[Event]:
-        return [rows.event(row) for row in self._record.execute(_NEXT, (after, before, BATCH))]
+        """As many as one batch may be in number and in bytes; `more` says whether it was cut."""
+        events: list[Event] = []
+        size = 0
+        with contextlib.closing(self._record.execute(_NEXT, (after, before, BATCH))) as found:
+            while size < _BATCH_BYTES and (row := found.fetchone()) is not None:
+                events.append(rows.event(row))
+                size += len(events[-1].data)
+        self.more = len(events) == BATCH or size >= _BATCH_BYTES
+        return events
 
     def _begin(self, first: int, now: Micros, remakes: int | None = None) -> Part:
         (no,) = self._db.execute("SELECT coalesce(max(no), 0) + 1 FROM search_parts").fetchone()

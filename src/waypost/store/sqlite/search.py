@@ -28,7 +28,7 @@ from waypost.store.sqlite import rows
 from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.database import Database
 from waypost.store.sqlite.finding import LISTED, narrowed, owners, selecting, snapshot
-from waypost.store.sqlite.indexing import BATCH, Index, Part, count_below, parts
+from waypost.store.sqlite.indexing import Index, Part, count_below, parts
 from waypost.store.sqlite.window import Way, Window
 
 _MOST_ASKED = 500
@@ -97,10 +97,11 @@ class SqliteSearch:
         if self._catching <= self._index.last:
             self._index.catch(self._catching)
         events = self._index.take_in(ids.bound(now - _SETTLED), now)
+        cut = self._index.more
         if not events:
             self._index.look(now)
         remaking = self._index.remake()
-        return Indexed(events, time.perf_counter() - began, more=remaking or events == BATCH)
+        return Indexed(events, time.perf_counter() - began, more=remaking or cut)
 
     async def progress(self) -> Progress:
         def progress(db: sqlite3.Connection) -> Progress:
