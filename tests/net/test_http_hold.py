@@ -464,3 +464,9 @@ async def test_headers_that_are_too_large_are_not_sent(client: Clients, line: st
 
 def url_of(server: Receiver) -> str:
     return f"http://{HOST}:{server.port}/"
+
+
+def test_a_descriptor_that_was_closed_meanwhile_has_no_address() -> None:
+    with socket.socket() as opened:
+        descriptor = opened.fileno()
+    assert local_address(descriptor) is None

@@ -371,7 +371,10 @@ async def _socket(server: HostPort, resolver: Resolver) -> socket.socket:
             raise
         else:
             return opened
-    raise trouble
+    try:
+        raise trouble
+    finally:
+        del trouble  # it knows this frame
 
 
 def _failure(error: SMTPException | OSError) -> DeliveryError:

@@ -78,6 +78,8 @@ class Batcher(Generic[T, R]):
             if item.batch is not None:
                 item.batch.leave()
             raise
+        finally:
+            del future, item  # a future keeps its exception, which keeps this frame
 
     def flush(self) -> None:
         """Hold nothing back any longer."""
@@ -108,8 +110,10 @@ class Batcher(Generic[T, R]):
 
     def _ended(self, batch: _Batch[T, R]) -> None:
         self._under_way.discard(batch)
+        batch.task = None
         for item in batch.items:
             if item.batch is batch:
+                item.batch = None
                 item.future.cancel()
         if self._waiting and not self._under_way:
             self.flush()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pycurl
 from msgspec import Struct
 
+from waypost.core.causes import own_trouble
 from waypost.core.errors import DeliveryError, Unavailable
 
 
@@ -77,7 +78,8 @@ def _not_opened(trouble: Exception, where: str) -> DeliveryError | Unavailable:
 
 
 def _wanting(trouble: OSError, where: str) -> Unavailable:
-    error = Unavailable(f"No connection to {where} could be opened here: {trouble.strerror}")
+    sentence = f"No connection to {where} could be opened here: {trouble.strerror}"
+    error = Unavailable(sentence, reason=own_trouble(trouble) or "other")
     error.__cause__ = trouble
     return error
 

@@ -32,7 +32,10 @@ async def dial(
             return await asyncio.open_connection(address, server.port, ssl=tls, server_hostname=name, limit=LINE)
         except OSError as error:
             trouble = error
-    raise network_error(trouble or ConnectionError(), server)
+    try:
+        raise network_error(trouble or ConnectionError(), server)
+    finally:
+        trouble = None  # it knows this frame
 
 
 def network_error(error: Exception, server: object) -> DeliveryError:

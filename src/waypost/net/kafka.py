@@ -181,7 +181,7 @@ class Producer:
         try:
             await asyncio.wait({working, refused}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done() and self._client.trouble is not None:
-                raise self._client.trouble
+                raise copy_of(self._client.trouble)
             await working
         finally:
             for task in (working, refused):

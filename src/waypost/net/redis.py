@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from waypost.core.errors import DeliveryError
-from waypost.net.failure import one_line
+from waypost.net.failure import copy_of, one_line
 from waypost.net.intake import Bounds, Violation
 from waypost.net.wire import Wire
 
@@ -57,7 +57,7 @@ class Redis:
         """Send a command and wait for its reply."""
         reply = await self._wire.ask(next(self._sent), packed(words))
         if isinstance(reply, DeliveryError):
-            raise reply
+            raise copy_of(reply)
         return reply
 
     async def close(self) -> None:

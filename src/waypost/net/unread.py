@@ -25,7 +25,10 @@ class End(Struct, frozen=True):
 
 def local_address(descriptor: int) -> Local | None:
     """The own address of a connection; None for what is none."""
-    connection = socket.socket(fileno=descriptor)
+    try:
+        connection = socket.socket(fileno=descriptor)
+    except OSError:
+        return None  # closed by what happened on another one in the same turn
     try:
         host, port = connection.getsockname()[:2]
     except (OSError, ValueError):

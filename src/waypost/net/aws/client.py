@@ -114,9 +114,12 @@ class AwsClient:
         )
         if response.status // 100 == 2:  # noqa: PLR2004 - the class of success
             return response
+        raise self._told(response, action, credentials)
+
+    def _told(self, response: HttpResponse, action: str, credentials: Credentials) -> DeliveryError:
         error = self.failed(fault_of(response), action, credentials)
         error.request, error.response = sent(response.request), answered(response) | (error.response or {})
-        raise error
+        return error
 
     def _signer_of(self, credentials: Credentials) -> Signer:
         if credentials is not self._signed_with:
