@@ -281,6 +281,7 @@ async def _measure(attempts: Attempts, destination: Destination, failures: int, 
     body = b'{"x":"' + b"x" * payload + b'"}'
     codes: Counter[str] = Counter()
     await _fail(attempts, lane, body, _WARM_UP + failures // 10, codes)
+    _left(body)  # which has caches of its own to fill
     gc.collect()
     gc.disable()
     try:
