@@ -510,6 +510,10 @@ def test_bounds_of_custom_headers() -> None:
     assert problems({"url": "https://a.test", "custom_headers": many}) == [
         "config.custom_headers must have at most 50 headers"
     ]
+    large = "{" + ",".join(f'"h{number}": "{"x" * 4_000}"' for number in range(5)) + "}"
+    assert problems({"url": "https://a.test", "custom_headers": large}) == [
+        "config.custom_headers must have at most 16384 bytes together"
+    ]
     long = '{"h": "' + "x" * 4097 + '"}'
     assert problems({"url": "https://a.test", "custom_headers": long}) == [
         "config.custom_headers.h must be at most 4096 characters"
