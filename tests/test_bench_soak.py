@@ -8,11 +8,12 @@ import pytest
 from bench import soak
 
 _FAILURES = 40
-_QUICK_KINDS = ("closed port", "hang-up", "garbage", "timeout", "blocked address", "no such name")
+_QUICK = ("webhook", "aws_sqs", "redis")
+_QUICK_KINDS = ("closed port", "hang-up", "garbage", "timeout")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the figures come from /proc")
 
 
-@pytest.mark.parametrize("name", soak.SUBJECTS)
+@pytest.mark.parametrize("name", _QUICK)
 @pytest.mark.parametrize("kind", _QUICK_KINDS)
 async def test_failures_leave_nothing_behind(name: str, kind: str) -> None:
     found = await soak.run(name, kind, failures=_FAILURES, payload=1_000)
