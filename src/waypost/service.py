@@ -185,6 +185,7 @@ class Service:
             jwt_lifetime=settings.jwt_lifetime,
             jwt_max_lifetime=settings.jwt_max_lifetime,
             now=clock.now,
+            forgetting=self.time.now,
             fixed_key=api_key_of(settings),
         )
         replay_limits = replay_limits_of(settings)

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from waypost.core.errors import BadRequest, Invalid, NotFound, Unauthorized, Unavailable
-from waypost.core.model import SECOND, SYSTEM
+from waypost.core.model import DAY, SECOND, SYSTEM
 from waypost.flow import access as access_module
 from waypost.flow import clock
 from waypost.flow.access import Access, KeyHolder, TenantUser
@@ -234,6 +234,21 @@ async def test_revocations_outlast_the_process_and_are_forgotten_in_time(store: 
     assert await store.revoked_tokens(now=new.expires_at - 1) == {new.id}
     assert await store.revoked_tokens(now=new.expires_at) == frozenset()
     assert await store.revoked_tokens(now=0) == frozenset()
+
+
+async def test_a_step_of_the_clock_that_is_not_believed_makes_no_revoked_token_work_again(store: Store) -> None:
+    await store.put_tenant("acme", None, now=clock.now())
+    step = 0
+    believed = clock.now()
+    access = make(store, now=lambda: clock.now() + step, forgetting=lambda: believed)
+    new = await access.hand_out("acme", by=SYSTEM)
+    await access.revoke("acme", new.id)
+    step = 100 * DAY
+    await access.refresh()
+    step = 0
+    await access.refresh()
+    with pytest.raises(Unauthorized, match="revoked"):
+        access.identify(f"Bearer {new.token}")
 
 
 async def test_a_foreign_token_is_kept_revoked_for_the_longest_life(store: Store) -> None:

@@ -155,14 +155,17 @@ class Access:
         jwt_lifetime: float,
         jwt_max_lifetime: float = 0.0,
         now: Callable[[], Micros],
+        forgetting: Callable[[], Micros] | None = None,
         fixed_key: str | None = None,
     ) -> None:
+        """`forgetting` is the time by which revocations of tokens that have expired are removed; usually `now`."""
         self._store = store
         # HMAC pads its key with zeros to one block (RFC 2104), so a short secret signs the same when padded here
         self._jwt_secret = jwt_secret.ljust(_HMAC_BLOCK, b"\0")
         self._jwt_lifetime = round(jwt_lifetime)
         self._jwt_max_lifetime = max(self._jwt_lifetime, round(jwt_max_lifetime))
         self._now = now
+        self._forgetting = forgetting or now
         holder = KeyHolder(FIXED_KEY_NAME)
         self._fixed = {} if fixed_key is None else dict([_entry(sha256(fixed_key.encode()).digest(), holder)])
         self._holders = self._fixed
@@ -311,7 +314,7 @@ class Access:
 
     async def refresh(self) -> None:
         """Read the stored keys and revocations. Raises Unavailable; then what is known so far stays valid."""
-        self._revoked = await self._store.revoked_tokens(now=self._now())
+        self._revoked = await self._store.revoked_tokens(now=self._forgetting())
         stored = await self._store.api_keys()
         self._holders = self._fixed | dict(_entry(key.digest, _holder(key)) for key in stored)
 
