@@ -213,6 +213,9 @@ class Settings(BaseSettings):
     tenant_retry_max_wait: float = Field(
         604_800.0, ge=0.1, le=2_592_000, description="Longest wait that a tenant may ask for there; API keys 30 days."
     )
+    page_max_bytes: Count = Field(
+        16_777_216, description="A page of a list ends at so many bytes, even with fewer items than its `limit`."
+    )
     tenant_config_max_bytes: Count = Field(
         262_144, description="Largest destination or alert channel of a tenant, all its parts together as JSON."
     )

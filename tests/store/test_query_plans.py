@@ -123,7 +123,7 @@ class Watched:
         return [self.plan(sql) for sql in statements]
 
     def _ask(self, query: Any, page: Page) -> None:
-        select = "SELECT a.seq FROM attempts a"
+        select = "SELECT a.seq FROM json_each(?) k CROSS JOIN attempts a ON a.seq = k.value"
         ways: dict[type, Callable[[], Any]] = {
             EventQuery: lambda: finding.events(self.db, query, page),
             AttemptQuery: lambda: finding.attempts(self.db, query, page, select),

@@ -352,3 +352,26 @@ async def test_an_index_reads_no_more_bytes_at_a_time_than_it_may(
     assert sum(piece.events for piece in taken) == 12
     assert len(await found(store, "amber")) == 12
     await store.close()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("direction", Direction)
+async def test_pages_of_few_bytes_lead_through_all_that_is_found(store: SqliteStore, direction: Direction) -> None:
+    """Over several parts of the index, stragglers of them and what is not yet in them."""
+    for _ in range(20):
+        await accepted(store, "amber " * 200)
+    await indexed(store)
+    for _ in range(5):
+        await accepted(store, "amber " * 200)
+    asked = EventQuery(search=Search(phrases=phrases("amber")))
+    whole = (await store.events(asked, Page(limit=100, direction=direction))).items
+    page = Page(limit=100, direction=direction, most_bytes=3_000)
+    part = await store.events(asked, page)
+    seen = list(part.items)
+    while part.has_next:
+        last = part.items[-1].event.seq
+        part = await store.events(asked, structs.replace(page, after=(last, last)))
+        assert 0 < len(part.items) <= 2
+        seen += part.items
+    assert len(whole) == 25
+    assert tuple(seen) == whole

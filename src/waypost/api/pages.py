@@ -51,6 +51,7 @@ class Listing(Struct, Generic[T], frozen=True, kw_only=True):
             raise BadRequest("next and prev cannot be used together")
         return Page(
             limit=query.whole("limit", default=self.default_limit, most=self.largest_limit),
+            most_bytes=query.most_bytes,
             direction=direction,
             after=None if following is None else self._decode(following, direction, "next"),
             before=None if preceding is None else self._decode(preceding, direction, "prev"),

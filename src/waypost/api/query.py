@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from waypost.core import times
 from waypost.core.errors import BadRequest, Invalid
 from waypost.core.model import Micros
-from waypost.store.paging import Range, TimeRange
+from waypost.store.paging import LARGEST_PAGE, Range, TimeRange
 
 MOST_VALUES = 500
 
@@ -20,9 +20,10 @@ _OPERATORS = TimeRange.__struct_fields__
 
 
 class Query:
-    """The parameters of one request. Empty values count as not given."""
+    """The parameters of one request. Empty values count as not given. `most_bytes` is how large a page may be."""
 
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]], *, most_bytes: int = LARGEST_PAGE) -> None:
+        self.most_bytes = most_bytes
         self._pairs = [(name, value) for name, value in pairs if value != ""]
 
     def _named(self, name: str) -> tuple[str, ...]:
@@ -147,7 +148,7 @@ async def _query(request: Request) -> Query:
     strangers = {f"query.{name}": "is not known" for name, _ in pairs if name.partition("[")[0] not in known}
     if strangers:
         raise Invalid(strangers)
-    return Query(pairs)
+    return Query(pairs, most_bytes=request.app.state.backend.settings.page_max_bytes)
 
 
 QueryOf = Annotated[Query, Depends(_query)]

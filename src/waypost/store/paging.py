@@ -9,6 +9,8 @@ from msgspec import Struct
 
 T = TypeVar("T")
 
+LARGEST_PAGE = 16_777_216
+
 
 class Direction(StrEnum):
     ASC = "asc"
@@ -16,9 +18,13 @@ class Direction(StrEnum):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A window on an ordered list. `after` / `before` are exclusive positions `(sort value, tie-breaker)`."""
+    """A window on an ordered list. `after` / `before` are exclusive positions `(sort value, tie-breaker)`.
+
+    It ends before `limit` where its items come to more than so many bytes, but has one item at least.
+    """
 
     limit: int
+    most_bytes: int = LARGEST_PAGE
     direction: Direction = Direction.DESC
     after: tuple[int, int | str] | None = None
     before: tuple[int, int | str] | None = None

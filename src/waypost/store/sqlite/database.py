@@ -18,6 +18,7 @@ from waypost.store.sqlite import rows
 from waypost.store.sqlite.checkpoints import LONGEST_LOG, Checkpoints
 from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.place import Place
+from waypost.store.sqlite.window import fitting, weight
 from waypost.store.sqlite.writer import CommitObserver, GroupWriter, Handler
 
 T = TypeVar("T")
@@ -148,8 +149,9 @@ class Database:
         way = "ASC" if forwards else "DESC"
         ordering = ", ".join(f"{column} {way}" for column in order)
         statement = f"{sql}{conditions.where} ORDER BY {ordering} LIMIT ?"
-        found = await self.all(statement, (*conditions.parameters, page.limit + 1))
-        more = len(found) > page.limit
+        parameters = (*conditions.parameters, page.limit + 1)
+        found, short = await self.read(lambda db: fitting(db.execute(statement, parameters), page.most_bytes, weight))
+        more = short or len(found) > page.limit
         items = tuple(read(row) for row in found[: page.limit])
         if page.before is not None:
             return Slice(items[::-1], has_next=True, has_prev=more)

@@ -21,7 +21,7 @@ from waypost.store.base import AttemptQuery, EventQuery, StoredEvent
 from waypost.store.paging import Page, Range, Slice
 from waypost.store.sqlite import rows, skips
 from waypost.store.sqlite.conditions import Conditions
-from waypost.store.sqlite.window import Way, Window
+from waypost.store.sqlite.window import Way, Window, fitting, weight
 
 FEW = 1_000
 _FEW_EVENTS = 3_000
@@ -82,9 +82,9 @@ def events(db: sqlite3.Connection, query: EventQuery, page: Page) -> Slice[Store
     window = Window(page, ("e.time", "e.seq"))
     with snapshot(db):
         seqs = [seq for _, seq in window.keys(db, _event_ways(db, query))]
-        sql = f"SELECT {rows.STORED_EVENT} FROM events e WHERE e.seq IN {LISTED}"
-        found = {row[0]: rows.stored_event(row) for row in db.execute(sql, (rows.json_text(seqs),))}
-    return window.cut([found[seq] for seq in seqs])
+        sql = f"SELECT {rows.STORED_EVENT} FROM json_each(?) k CROSS JOIN events e ON e.seq = k.value"
+        found, short = fitting(db.execute(sql, (rows.json_text(seqs),)), page.most_bytes, weight)
+    return window.cut([rows.stored_event(row) for row in found], short=short)
 
 
 def selecting(query: EventQuery) -> Conditions:
@@ -231,12 +231,12 @@ def owners(db: sqlite3.Connection, destination_ids: Sequence[str]) -> tuple[str,
 
 
 def attempts(db: sqlite3.Connection, query: AttemptQuery, page: Page, select: str) -> Slice[rows.Row]:
-    """`select` reads attempts `a` with what belongs to them; their number stands first."""
+    """`select` reads attempts `a`, whose numbers are `k.value`, with what belongs to them."""
     window = Window(page, ("a.seq",))
     with snapshot(db):
         seqs = [seq for (seq,) in window.keys(db, _attempt_ways(db, query))]
-        found = {row[0]: row for row in db.execute(f"{select} WHERE a.seq IN {LISTED}", (rows.json_text(seqs),))}
-    return window.cut([found[seq] for seq in seqs if seq in found])
+        found, short = fitting(db.execute(select, (rows.json_text(seqs),)), page.most_bytes, weight)
+    return window.cut(found, short=short)
 
 
 def _attempt_ways(db: sqlite3.Connection, query: AttemptQuery) -> Iterator[Way]:

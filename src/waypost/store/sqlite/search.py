@@ -29,7 +29,7 @@ from waypost.store.sqlite.conditions import Conditions
 from waypost.store.sqlite.database import Database
 from waypost.store.sqlite.finding import LISTED, narrowed, owners, selecting, snapshot
 from waypost.store.sqlite.indexing import Index, Part, count_below, parts
-from waypost.store.sqlite.window import Way, Window
+from waypost.store.sqlite.window import Way, Window, fitting
 
 _MOST_ASKED = 500
 """Events that are asked one by one, at most."""
@@ -133,7 +133,8 @@ class SqliteSearch:
             query, candidates = narrowed(db, query)
             known, outside = self._parts(db)
             asked = _Asked(db, window, query, search, outside, _ahead(window, candidates))
-            return window.cut(asked.events(known))
+            found = asked.events(known)
+            return window.cut(found, short=bool(asked.ends))
 
 
 def _ahead(window: Window, candidates: list[int] | None) -> list[int] | None:
@@ -157,7 +158,8 @@ def _in_turn(known: Sequence[Part], *, forwards: bool) -> Iterator[Part | None]:
 class _Asked(Struct, frozen=True):
     """One search under way. Events from `outside` on may not be in the index.
 
-    Only `candidates` can be meant, if any are given.
+    Only `candidates` can be meant, if any are given. `ends` are the numbers behind which something was left out,
+    because what was found before came to too many bytes for one page.
     """
 
     db: sqlite3.Connection
@@ -166,6 +168,7 @@ class _Asked(Struct, frozen=True):
     search: Search
     outside: int
     candidates: Sequence[int] | None
+    ends: list[int] = []
 
     def events(self, known: Sequence[Part]) -> list[StoredEvent]:
         """What is found, in the direction of reading; `known` are the parts of the index.
@@ -177,12 +180,29 @@ class _Asked(Struct, frozen=True):
             found = self._one_by_one(_listed(self.candidates[:_LOOKED_AT]))
             if len(self.candidates) <= _LOOKED_AT or len(found) >= self.window.wanted:
                 return found
+            self.ends.clear()
         found = self.stragglers() if known else []
         for part in _in_turn(known, forwards=self.window.forwards):
             if len(found) >= self.window.wanted:
                 break
-            found += self.newest() if part is None else self.part(part)
-        return sorted(found, key=lambda stored: stored.event.seq, reverse=not self.window.forwards)
+            more = self.newest() if part is None else self.part(part)
+            found = self._prefix(found + more)
+        return found
+
+    def _prefix(self, found: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """In the direction of reading, as far as nothing was left out before."""
+        ordered = sorted(found, key=lambda stored: stored.event.seq, reverse=not self.window.forwards)
+        if self.ends:
+            sign = 1 if self.window.forwards else -1
+            end = min(sign * seq for seq in self.ends)
+            ordered = [each for each in ordered if sign * each.event.seq <= end]
+        return self._fitting(ordered)
+
+    def _fitting(self, found: Iterable[StoredEvent]) -> list[StoredEvent]:
+        taken, short = fitting(found, self.window.page.most_bytes, _weight)
+        if short:
+            self.ends.append(taken[-1].event.seq)
+        return taken
 
     def stragglers(self) -> list[StoredEvent]:
         return self._one_by_one(
@@ -197,7 +217,7 @@ class _Asked(Struct, frozen=True):
         way = Way("events e NOT INDEXED", selecting(self.query).when(which.all, *which.parameters).when(_NOT_EXPUNGED))
         read = map(rows.stored_event, self.window.read(self.db, rows.STORED_EVENT, way))
         found = (stored for stored in read if self.search.finds(tokens_of(stored.event)))
-        return list(islice(found, self.window.wanted))
+        return self._fitting(islice(found, self.window.wanted))
 
     def part(self, part: Part) -> list[StoredEvent]:
         after, upto = self._bounds(part)
@@ -215,7 +235,7 @@ class _Asked(Struct, frozen=True):
             CROSS JOIN events e ON e.seq = d.seq{conditions.where}
             ORDER BY w.rowid {"ASC" if self.window.forwards else "DESC"} LIMIT ?
         """
-        return [rows.stored_event(row) for row in self.db.execute(sql, (*conditions.parameters, self.window.wanted))]
+        return self._fitting(map(rows.stored_event, self.db.execute(sql, (*conditions.parameters, self.window.wanted))))
 
     def _bounds(self, part: Part) -> tuple[int, int]:
         """The events of a part that count: those behind one of its numbers, up to another."""
@@ -227,6 +247,10 @@ class _Asked(Struct, frozen=True):
             else:
                 upto = min(upto, count_below(self.db, part, int(seq)))
         return after, upto
+
+
+def _weight(stored: StoredEvent) -> int:
+    return len(stored.event.data) + sum(map(len, (stored.event.metadata or {}).values()))
 
 
 def _listed(seqs: Sequence[int]) -> Conditions:

@@ -495,6 +495,7 @@ class SqliteStore:
 
 _REMEMBERED_DESTINATIONS = 10_000
 _ATTEMPTS = (
-    f"SELECT {rows.ATTEMPT}, {rows.EVENT}, {manage.prefixed('d', rows.DESTINATION)} FROM attempts a"
-    " JOIN events e ON e.seq = a.event_seq JOIN destinations d ON d.no = a.destination_no"
+    f"SELECT {rows.ATTEMPT}, {rows.EVENT}, {manage.prefixed('d', rows.DESTINATION)}"
+    " FROM json_each(?) k CROSS JOIN attempts a ON a.seq = k.value"
+    " CROSS JOIN events e ON e.seq = a.event_seq CROSS JOIN destinations d ON d.no = a.destination_no"
 )

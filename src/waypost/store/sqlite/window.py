@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
@@ -15,6 +15,22 @@ from waypost.store.sqlite.conditions import Conditions
 T = TypeVar("T")
 
 UNLIMITED = -1
+
+
+def fitting(found: Iterable[T], most: int, size: Callable[[T], int]) -> tuple[list[T], bool]:
+    """As many as fit into so many bytes, but one at least; and whether there were more. Reads no further than that."""
+    taken: list[T] = []
+    for one in found:
+        most -= size(one)
+        if most < 0 and taken:
+            return taken, True
+        taken.append(one)
+    return taken, False
+
+
+def weight(row: rows.Row) -> int:
+    """The bytes of a row, nearly: its texts and blobs."""
+    return sum([len(value) for value in row if isinstance(value, str | bytes)])
 
 
 class Way(Struct, frozen=True):
@@ -63,9 +79,9 @@ class Window(Struct, frozen=True):
         found = [key for way in ways for key in self.read(db, columns, way, limit=self.wanted)]
         return sorted(found, key=tuple, reverse=not self.forwards)[: self.wanted]
 
-    def cut(self, found: Sequence[T]) -> Slice[T]:
-        """The page that was read, in the direction that was asked for."""
-        items, more = tuple(found[: self.page.limit]), len(found) > self.page.limit
+    def cut(self, found: Sequence[T], *, short: bool = False) -> Slice[T]:
+        """The page that was read, in the direction that was asked for; `short` when its bytes ended it."""
+        items, more = tuple(found[: self.page.limit]), short or len(found) > self.page.limit
         if self.page.before is not None:
             return Slice(items[::-1], has_next=True, has_prev=more)
         return Slice(items, has_next=more, has_prev=self.page.after is not None)
