@@ -28,6 +28,7 @@ from waypost.flow.overrides import OverrideBounds
 from waypost.flow.permits import Permits
 from waypost.flow.places import Patience, Shares
 from waypost.flow.plausible import PlausibleTime
+from waypost.flow.quotas import Cost, Quota
 from waypost.flow.replay_runner import Pace
 from waypost.flow.trouble import Bounds as TroubleBounds
 from waypost.front.limits import Limits as FrontLimits
@@ -97,6 +98,18 @@ def keeping_of(settings: Settings) -> Keeping:
         delivery=settings.record_max_delivery_bytes,
         detail=settings.record_max_detail,
     )
+
+
+def quotas_of(settings: Settings) -> Mapping[Cost, Quota]:
+    """Streams that are open are counted where they listen."""
+    return {
+        cost: Quota(
+            rate=getattr(settings, f"tenant_{cost}_rate"),
+            burst=getattr(settings, f"tenant_{cost}_burst"),
+            at_once=None if cost is Cost.STREAM else getattr(settings, f"tenant_{cost}_at_once"),
+        )
+        for cost in Cost
+    }
 
 
 def overrides_of(settings: Settings) -> OverrideBounds:

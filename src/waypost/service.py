@@ -35,6 +35,7 @@ from waypost.flow.notices import Writer
 from waypost.flow.notify import Notifier, Senders
 from waypost.flow.probe import Prober
 from waypost.flow.publish import Publisher
+from waypost.flow.quotas import Quotas
 from waypost.flow.readiness import Readiness
 from waypost.flow.replay import Replayer
 from waypost.flow.replay_runner import ReplayRunner
@@ -65,6 +66,7 @@ from waypost.parts import (
     overrides_of,
     pace_of,
     permits_of,
+    quotas_of,
     replay_limits_of,
     retry_policy_of,
     stream_bounds_of,
@@ -259,6 +261,7 @@ class Service:
                 catalogue=self.catalogue,
                 skips=self.skips,
                 access=self.access,
+                quotas=Quotas(quotas_of(settings)),
                 registry=self.registry,
                 retry=self.replayer.retry,
                 probe=self.prober,

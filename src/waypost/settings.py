@@ -20,6 +20,7 @@ from waypost.spelling import (
     Networks,
     Pairs,
     Part,
+    Rate,
     Seconds,
     SecretPairs,
     Secrets,
@@ -213,6 +214,24 @@ class Settings(BaseSettings):
     tenant_retry_max_wait: float = Field(
         604_800.0, ge=0.1, le=2_592_000, description="Longest wait that a tenant may ask for there; API keys 30 days."
     )
+    tenant_read_rate: Rate = Field(50.0, description="Requests a second of a tenant's token that read a few rows.")
+    tenant_read_burst: Count = Field(200, description="So many of them in a row, when there were few before.")
+    tenant_read_at_once: Count = Field(16, description="So many of them being answered at one time.")
+    tenant_search_rate: Rate = Field(
+        10.0, description="Requests a second of a tenant's token for lists, metrics and trials of filters."
+    )
+    tenant_search_burst: Count = Field(100, description="So many of them in a row, when there were few before.")
+    tenant_search_at_once: Count = Field(4, description="So many of them being answered at one time.")
+    tenant_change_rate: Rate = Field(2.0, description="Requests a second of a tenant's token that change something.")
+    tenant_change_burst: Count = Field(100, description="So many of them in a row, when there were few before.")
+    tenant_change_at_once: Count = Field(8, description="So many of them being answered at one time.")
+    tenant_outbound_rate: Rate = Field(
+        0.5, description="Requests a second of a tenant's token that have something sent: tests and verifications."
+    )
+    tenant_outbound_burst: Count = Field(30, description="So many of them in a row, when there were few before.")
+    tenant_outbound_at_once: Count = Field(4, description="So many of them being answered at one time.")
+    tenant_stream_rate: Rate = Field(1.0, description="Requests a second of a tenant's token to follow the stream.")
+    tenant_stream_burst: Count = Field(30, description="So many of them in a row, when there were few before.")
     page_max_bytes: Count = Field(
         16_777_216, description="A page of a list ends at so many bytes, even with fewer items than its `limit`."
     )

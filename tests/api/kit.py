@@ -36,6 +36,7 @@ from waypost.flow.metering import Metering
 from waypost.flow.notices import Writer
 from waypost.flow.notify import Senders
 from waypost.flow.probe import Prober
+from waypost.flow.quotas import Quotas
 from waypost.flow.readiness import Readiness
 from waypost.flow.replay import Replayer
 from waypost.flow.replays import Planner, Replays
@@ -45,6 +46,7 @@ from waypost.parts import (
     alert_rules_of,
     lifetimes_of,
     metering_bounds_of,
+    quotas_of,
     replay_limits_of,
     stream_bounds_of,
 )
@@ -149,6 +151,7 @@ class World:
             catalogue=self.catalogue,
             skips=self.skips,
             access=self.access,
+            quotas=Quotas(quotas_of(self.settings)),
             registry=types,
             settings=self.settings,
             retry=self.replayer.retry,

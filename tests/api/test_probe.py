@@ -13,7 +13,7 @@ from msgspec import structs
 
 from tests.flow import samples
 from tests.flow.samples import letterbox
-from tests.store.builders import CUSTOMER, OPERATOR
+from tests.store.builders import OPERATOR
 from waypost.api.app import create_app
 from waypost.connect.connector import Connection, Message, Receipt, Tools
 from waypost.connect.registry import Registry
@@ -220,8 +220,18 @@ async def test_a_failed_attempt_is_an_answer_too_and_is_not_retried(town: Town) 
 
 async def test_each_test_is_an_event_of_its_own(town: Town) -> None:
     await town.box()
-    answers = await asyncio.gather(*(town.acme.post(f"{BOX}/test") for _ in range(20)))
+    answers = await asyncio.gather(*(town.admin.post(f"{BOX}/test") for _ in range(20)))
     assert len({answer.json()["event_id"] for answer in answers}) == 20
+
+
+async def test_a_tenant_has_few_tests_under_way(town: Town) -> None:
+    await town.box()
+    town.postman.behaviour["Elm Street 1"] = 0.2
+    answers = await asyncio.gather(*(town.acme.post(f"{BOX}/test") for _ in range(20)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) >= 16
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    assert (await town.acme.post(f"{BOX}/test")).status_code != 429
 
 
 async def test_an_attempt_that_takes_too_long_is_pending(town: Town) -> None:
@@ -239,7 +249,7 @@ async def test_an_attempt_that_takes_too_long_is_pending(town: Town) -> None:
 async def test_the_newest_version_of_the_destination_is_tested(town: Town) -> None:
     await town.box()
     await town.acme.post(f"{BOX}/test")
-    await town.manager.update("acme", "box", {"config": {"address": "Oak Street 2"}}, by=CUSTOMER)
+    await town.manager.update("acme", "box", {"config": {"address": "Oak Street 2"}}, by=OPERATOR)
     attempt = (await town.acme.post(f"{BOX}/test?include=request_data")).json()
     assert attempt["request_data"] == {"to": "Oak Street 2"}
 

@@ -409,3 +409,34 @@ async def test_a_listener_holds_few_bytes_at_a_time(tmp_path: Path) -> None:
                     break
     assert max(sizes) <= 100_000
     await house.close()
+
+
+async def test_no_tenant_is_without_a_stream_because_others_have_many(house: House) -> None:
+    live = Live(Bounds(listeners=20, listeners_per_tenant=10))
+
+    def opened(owner: str | None) -> Listener:
+        listener = Listener(live, house.store, EVERYTHING, owner=owner)
+        live.admit(listener)
+        return listener
+
+    greedy = [opened(owner) for owner in ("a", "b") for _ in range(9)]
+    for owner in ("a", "b"):  # a tenth is the operator's, and who has one waits for a free place
+        with pytest.raises(Unavailable):
+            opened(owner)
+    assert not any(listener.ended.is_set() for listener in greedy)
+    late = [opened("c"), opened("d")]
+    assert sum(listener.ended.is_set() for listener in greedy) == len(late)
+    operators = [opened(None) for _ in range(2)]
+    with pytest.raises(Unavailable):
+        opened(None)
+    assert sum(listener.ended.is_set() for listener in greedy) == len(late)
+    assert not any(listener.ended.is_set() for listener in (*late, *operators))
+
+
+async def test_where_everybody_has_one_stream_nobody_loses_it(house: House) -> None:
+    live = Live(Bounds(listeners=3))
+    for owner in ("a", "b", None):
+        live.admit(Listener(live, house.store, EVERYTHING, owner=owner))
+    for owner in ("c", None):
+        with pytest.raises(Unavailable):
+            live.admit(Listener(live, house.store, EVERYTHING, owner=owner))

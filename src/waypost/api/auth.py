@@ -6,13 +6,14 @@ all routes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
 from msgspec import Struct
 
 from waypost.api.backend import Backend
+from waypost.api.costs import COSTS
 from waypost.api.paths import DECODED
 from waypost.core.errors import Forbidden, NotFound
 from waypost.core.incarnations import id_of
@@ -57,6 +58,18 @@ async def _identity(request: Request, backend: BackendOf) -> Identity:
 _Identity = Annotated[Identity, Depends(_identity)]
 
 
+async def _place(identity: _Identity, request: Request, backend: BackendOf) -> AsyncIterator[None]:
+    """A tenant's share of the server, until the request is answered. Raises TooMany; API keys have no such bound."""
+    if isinstance(identity, TenantUser):
+        with backend.quotas.taken(identity.tenant_id, COSTS[request.scope["route"].operation_id]):
+            yield
+    else:
+        yield
+
+
+_Place = Annotated[None, Depends(_place)]
+
+
 async def _actor(identity: _Identity, request: Request) -> Actor:
     return actor_of(identity, request.client.host if request.client else None)
 
@@ -66,7 +79,7 @@ ActorOf = Annotated[Actor, Depends(_actor)]
 
 
 def _caller(right: str) -> Callable[..., Awaitable[Identity]]:
-    async def caller(identity: _Identity, backend: BackendOf) -> Identity:
+    async def caller(identity: _Identity, _: _Place, backend: BackendOf) -> Identity:
         require(identity, right)
         if isinstance(identity, TenantUser):
             await backend.access.summary(identity)
@@ -77,7 +90,7 @@ def _caller(right: str) -> Callable[..., Awaitable[Identity]]:
 
 
 def _scope(right: str) -> Callable[..., Awaitable[Scope]]:
-    async def scope(tenant_id: TenantId, identity: _Identity, actor: ActorOf, backend: BackendOf) -> Scope:
+    async def scope(tenant_id: TenantId, identity: _Identity, _: _Place, actor: ActorOf, backend: BackendOf) -> Scope:
         require(identity, right)
         key = backend.store.key_of(tenant_id)
         if isinstance(identity, TenantUser):

@@ -19,6 +19,7 @@ from waypost.flow.manage import Manager
 from waypost.flow.metering import Metering
 from waypost.flow.notices import Writer
 from waypost.flow.probe import Prober
+from waypost.flow.quotas import Quotas
 from waypost.flow.replays import Replays
 from waypost.flow.retention import Janitor
 from waypost.flow.skips import SkipCounts
@@ -62,6 +63,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     catalogue: Catalogue
     skips: SkipCounts
     access: Access
+    quotas: Quotas
     registry: Registry
     settings: Settings
     retry: Retry

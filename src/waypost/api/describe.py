@@ -45,8 +45,8 @@ def returns_list(name: str, description: str = "All of them.") -> dict[str, Any]
 
 
 def errors(*statuses: int) -> Responses:
-    """The error answers of a route; 401 and 503 are always among them."""
-    return {status: returns("Error", _MEANINGS[status]) for status in sorted({401, 503, *statuses})}
+    """The error answers of a route; 401, 429 (to a tenant's token) and 503 are always among them."""
+    return {status: returns("Error", _MEANINGS[status]) for status in sorted({401, 429, 503, *statuses})}
 
 
 def operation(

@@ -7,7 +7,7 @@ slows them down: a listener that does not keep up misses something, and is told 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Self
@@ -30,6 +30,7 @@ _READ_AT_ONCE = 32
 """Messages of one batch, at most: a listener holds no more payloads than these, nor more bytes than it may."""
 _LOOKED_AT = 1_000
 _AGAIN_AFTER = 5
+_SEVERAL = 2
 _LONG_AGO: Instant = (0, 0)
 _TOLD_BY_THEN: Micros = 600 * SECOND
 """Whatever has a number as old as this has been told, or never will be."""
@@ -110,14 +111,30 @@ class Live:
     # who listens
 
     def admit(self, listener: Listener) -> None:
-        """Raises TooMany, and Unavailable when there are too many altogether or the server stops."""
-        if self._closed or len(self._open) >= self.bounds.listeners:
-            raise Unavailable("as many streams are open as there may be")
+        """Raises TooMany, and Unavailable when there are too many altogether or the server stops.
+
+        The last tenth is kept for the operator. The first stream of a tenant for which there is no place takes that of
+        a tenant with the most, which may come back.
+        """
+        if self._closed:
+            raise Unavailable("the server stops")
         most = self.bounds.listeners_per_tenant
         if listener.owner is not None and sum(other.owner == listener.owner for other in self._open) >= most:
             limit = {"limit": most, "remaining": 0}
             raise TooMany(f"at most {most} streams of a tenant are open at a time", limit, retry_after=_AGAIN_AFTER)
+        kept = 0 if listener.owner is None else self.bounds.listeners // 10
+        if len(self._open) >= self.bounds.listeners - kept:
+            self._take_a_place(listener)
         self._open.add(listener)
+
+    def _take_a_place(self, listener: Listener) -> None:
+        held = Counter(other.owner for other in self._open if other.owner is not None)
+        owner, number = held.most_common(1)[0] if held else ("", 0)
+        if listener.owner is None or held[listener.owner] or number < _SEVERAL:
+            raise Unavailable("as many streams are open as there may be")
+        other = next(other for other in self._open if other.owner == owner)
+        other.ended.set()
+        self._open.discard(other)
 
     def join(self, listener: Listener) -> None:
         """Offer it what is told from now on."""
