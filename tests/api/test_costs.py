@@ -42,7 +42,16 @@ def test_every_operation_of_a_tenant_has_a_cost_and_no_other_one() -> None:
 
 def test_every_route_asks_who_is_calling_or_is_known_to_be_open() -> None:
     strangers = {route.path for route in routes() if not _rights(route)}
-    assert strangers <= {"", "/healthz", "/metrics", "/openapi.json", "/docs", "/docs/assets/{name}"}
+    assert strangers <= {
+        "",
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/docs/assets/{name}",
+    }
 
 
 def test_what_goes_out_and_what_is_written_costs_more_than_reading() -> None:

@@ -415,6 +415,14 @@ class TestLimits:
             fewer = await answered(ledger.world.admin, "events", f"{hours}&measures=count&filters[topic]=a")
             assert not fewer["metadata"]["truncated"]
 
+    async def test_what_is_beyond_the_bytes_of_an_answer_is_cut_off(self) -> None:
+        async with opened(page_max_bytes=200) as ledger:
+            await ledger.event(NOON)
+            hours = "time[start]=2027-01-15T12:00:00Z&time[end]=2027-01-15T15:00:00Z&granularity=1h"
+            found = await answered(ledger.world.admin, "events", f"{hours}&measures=count")
+            metadata = found["metadata"]
+            assert (len(found["data"]), metadata["row_count"], metadata["truncated"]) == (2, 2, True)
+
     async def test_too_many_buckets(self, ledger: Ledger) -> None:
         refused = await ledger.world.admin.get(f"/metrics/events?{DAY_OF_NOON}&measures=count&granularity=1s")
         assert refused.status_code == 200

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -139,7 +140,7 @@ async def _answer(subject: Subject, caller: Identity, query: Query, backend: Bac
         dimensions=tuple(dict.fromkeys(dimensions)),
         filters=filters,
     )
-    return await asyncio.to_thread(lambda: answer(_render(found, backend.store.key_of)))
+    return await asyncio.to_thread(lambda: answer(_render(found, backend.store.key_of, query.most_bytes)))
 
 
 def _instant(query: Query, name: str) -> Micros:
@@ -171,7 +172,7 @@ def _filters(subject: Subject, query: Query) -> dict[str, tuple[str, ...]]:
     return {name: values for name, values in given.items() if values}
 
 
-def _render(found: Answer, key_of: Callable[[str], str]) -> dict[str, Any]:
+def _render(found: Answer, key_of: Callable[[str], str], most_bytes: int) -> dict[str, Any]:
     question = found.question
     bucketed = question.granularity is not None
     starts = [{"time_bucket": times.render(edge)} if bucketed else {} for edge in question.edges[:-1]]
@@ -179,22 +180,35 @@ def _render(found: Answer, key_of: Callable[[str], str]) -> dict[str, Any]:
     if "tenant_id" in question.dimensions:
         for values in named.values():
             values["tenant_id"] = _told_apart(values["tenant_id"], key_of)
-    data = [
+    points = (
         {
             **starts[point.bucket],
             "dimensions": named[point.dimensions],
             "metrics": dict(zip(question.measures, point.measures, strict=True)),
         }
         for point in found.points
-    ]
+    )
+    data = _fitting(points, most_bytes)
     metadata = {
         **({"granularity": str(question.granularity)} if bucketed else {}),
         "query_time_ms": round(found.took * 1_000),
         "row_count": len(data),
         "row_limit": found.row_limit,
-        "truncated": found.truncated,
+        "truncated": found.truncated or len(data) < len(found.points),
     }
     return {"data": data, "metadata": metadata}
+
+
+def _fitting(points: Iterable[dict[str, Any]], most_bytes: int) -> list[msgspec.Raw]:
+    """As many points as fit into an answer, but one at least."""
+    kept: list[msgspec.Raw] = []
+    for point in points:
+        text = msgspec.json.encode(point)
+        most_bytes -= len(text) + 1
+        if most_bytes < 0 and kept:
+            break
+        kept.append(msgspec.Raw(text))
+    return kept
 
 
 def _told_apart(key: str, key_of: Callable[[str], str]) -> str:
