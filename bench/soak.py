@@ -48,8 +48,8 @@ _TIMEOUT = 0.03
 _WARM_UP = 20
 _AT_ONCE = 10
 
-_LOOPS_OWN = frozenset({"TimerHandle", "Context"})
-"""Of cancelled timers the event loop keeps a hundred before it looks through them."""
+_LOOPS_OWN = frozenset({"TimerHandle", "Context", "hamt", "hamt_bitmap_node"})
+"""Of cancelled timers, with their contexts, the event loop keeps a hundred before it looks through them."""
 
 Serve = Callable[[socket], None]
 """What becomes of a connection, which is closed afterwards."""
