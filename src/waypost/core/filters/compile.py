@@ -108,11 +108,12 @@ class Checks:
 
         return paid
 
-    def of_event(self, test: Test) -> Check:
-        """The closure for a whole filter: what it asks of fields of the payload is asked without a way down to it."""
-        whole, members = self.paid(test), _of_payload(test)
+    def of_event(self, test: Test) -> tuple[Check, int]:
+        """The closure for a whole filter and its price: fields of the payload are asked without a way down to it."""
+        members = _of_payload(test)
         if members is None:
-            return whole
+            return self.of(test), self.price(test)
+        whole = self.paid(test)
         inner = tuple(member for _, member in members)
         price = 2 + sum(map(self.price, inner))
         price = price if price <= 2 + IN_BULK else 2
@@ -122,13 +123,12 @@ class Checks:
             data = root.get("data")
             if type(data) is not dict:
                 return whole(root, scope)
-            scope.spend(price)
             for name, member in checks:  # noqa: SIM110  # a generator would cost more than the conditions
                 if not member(data.get(name, MISSING), scope):
                     return False
             return True
 
-        return check
+        return check, price
 
 
 def _of_payload(test: Test) -> list[tuple[str, Test]] | None:

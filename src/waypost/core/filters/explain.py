@@ -41,7 +41,7 @@ from waypost.core.filters.ast import (
 )
 from waypost.core.filters.compile import Check, Checks
 from waypost.core.filters.document import Scope
-from waypost.core.filters.values import MISSING, is_number, shown, toll
+from waypost.core.filters.values import MISSING, NUMBERS, shown, toll
 
 _WORDS = 20
 """The steps of putting one condition into words."""
@@ -64,15 +64,17 @@ Teller = Callable[[Any, Scope, str], Fact]
 @singledispatch
 def teller_of(test: Test, checks: Checks) -> Teller:
     """The teller for a condition: what it asks, and what is there instead."""
-    check = checks.paid(test)
+    check, price = checks.of(test), _WORDS + checks.price(test)
     is_so, is_not_so = _phrase(test)
 
     def tell(value: Any, scope: Scope, path: str) -> Fact:
-        scope.spend(_WORDS + (toll(value) if is_number(value) else 0))
+        scope.spend(price)
         if check(value, scope):
             return Fact(True, f"{_subject(path)} {is_so}")
         if value is MISSING:
             return Fact(False, f"{_subject(path)} is missing")
+        if type(value) in NUMBERS:
+            scope.spend(toll(value))
         return Fact(False, f"{_subject(path)} {is_not_so} (it is {shown(value)})")
 
     return tell

@@ -117,7 +117,7 @@ class CompiledFilter:
     def __init__(self, parsed: ParsedFilter, limits: FilterLimits = DEFAULT_LIMITS) -> None:
         self.parsed = parsed
         self._checks = Checks(limits)
-        self._check = self._checks.of_event(parsed.test)
+        self._check, self._price = self._checks.of_event(parsed.test)
         self._teller: Teller | None = None
 
     def passes(self, document: Document, steps: int | None = None) -> bool:
@@ -130,6 +130,9 @@ class CompiledFilter:
             return _unread(scope)
         scope.steps = given = document.left if steps is None else steps
         try:
+            if self._price > given:
+                raise TooCostly
+            scope.steps -= self._price
             return self._check(scope.root, scope)
         finally:
             document.left -= given - scope.steps
