@@ -17,6 +17,7 @@ _log = structlog.get_logger("waypost")
 
 _STEP = 1_000_000_000
 """Nanoseconds: what the clock may be corrected by at once; more is a step."""
+_AT_ONCE = 1_000_000
 _LOOK_EVERY = 1_000_000_000
 _BELIEVED_AFTER = 30 * _STEP
 _AHEAD_MS = 60_000
@@ -38,6 +39,7 @@ class Steady:
         self._wall = wall
         self._running = running
         self._offset = wall() - running()
+        self._latest = 0
         self._look_at = 0
         self._doubted: int | None = None
         self._doubted_since = 0
@@ -46,11 +48,14 @@ class Steady:
         running = self._running()
         if running >= self._look_at:
             self._look(running)
-        return (running + self._offset) // 1000
+        self._latest = max(self._latest, running + self._offset)
+        return self._latest // 1000
 
     def _look(self, running: int) -> None:
-        self._look_at = running + _LOOK_EVERY
         offset = self._wall() - running
+        if self._running() - running > _AT_ONCE:
+            return  # something came between the two clocks: the next one who asks looks again
+        self._look_at = running + _LOOK_EVERY
         if abs(offset - self._offset) <= _STEP:
             self._offset, self._doubted = offset, None
         elif self._doubted is None or abs(offset - self._doubted) > _STEP:
@@ -58,7 +63,7 @@ class Steady:
             _log.warning("clock_stepped", seconds=(offset - self._offset) // _STEP)
         elif running - self._doubted_since >= _BELIEVED_AFTER:
             _log.warning("clock_followed", seconds=(offset - self._offset) // _STEP)
-            self._offset, self._doubted = offset, None
+            self._offset, self._doubted, self._latest = offset, None, 0
 
 
 _steady = Steady()
