@@ -223,8 +223,8 @@ def test_links_lead_into_the_portal(of: Alert) -> None:
     writer = Writer(registry(), public_url="https://way.example/")
     expected = "https://way.example" + ("/portal/acme/destinations/des_1" if of.tenant_id else "")
     assert writer.of_alert(of).link == expected
-    assert writer.link("a b/c", "d?e") == "https://way.example/portal/a%20b%2Fc/destinations/d%3Fe"
-    assert writer.link("acme", None) == "https://way.example/portal/acme"
+    assert writer.link("a:b/c", "d?e") == "https://way.example/portal/a%3Ab%2Fc/destinations/d%3Fe"
+    assert writer.link("acme", None) == writer.link("acme 2", None) == "https://way.example/portal/acme"
 
 
 # templates of the operator's own

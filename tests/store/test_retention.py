@@ -291,7 +291,14 @@ async def test_replays_that_have_ended_go_with_their_deliveries(store: Store) ->
 def _replay(seq: int) -> Replay:
     query, wanted = EventQuery(), Wanted()
     return Replay(
-        seq=seq, tenant_id="acme", asked={"id": str(seq)}, query=query, wanted=wanted, by=OPERATOR, selected=1, created_at=NOW
+        seq=seq,
+        tenant_id="acme",
+        asked={"id": str(seq)},
+        query=query,
+        wanted=wanted,
+        by=OPERATOR,
+        selected=1,
+        created_at=NOW,
     )
 
 
