@@ -14,12 +14,13 @@ from tests.alerts.kit import NOON, complaints, connected, local_tools, notice
 from tests.flow import samples
 from tests.net.receivers import Exchange, receiver
 from waypost.connect.channel import Channel
-from waypost.connect.connector import Change
+from waypost.connect.connector import Change, Message, Receipt, Tools
+from waypost.connect.once import delivery_id
 from waypost.connect.registry import Channels, Registry
 from waypost.connect.relay import as_destination, channel_types, relay
 from waypost.core import times
 from waypost.core.errors import DeliveryError, Invalid, SettingsError
-from waypost.core.model import DAY
+from waypost.core.model import DAY, Destination
 from waypost.core.signing import make_secret
 from waypost.destinations.webhook import WebhookType
 
@@ -169,3 +170,22 @@ async def test_notices_can_go_out_at_once() -> None:
         async with connected(WEBHOOK, config, {"secret": NEW}, tools) as way:
             await asyncio.gather(*(way.send(notice(id=f"alr_{number}")) for number in range(20)))
     assert {seen.headers["webhook-id"] for seen in server.seen} == {f"alr_{number}" for number in range(20)}
+
+
+async def test_each_notice_is_another_event_and_a_repeated_one_the_same() -> None:
+    """So that a queue that drops repetitions gets every alert, and templates are made for each."""
+    sent: list[Message] = []
+
+    class Taking(samples.Letterbox):
+        async def connect(self, destination: Destination, tools: Tools) -> Any:
+            return self
+
+        async def send(self, message: Message) -> Receipt:
+            sent.append(message)
+            return Receipt(code="ok")
+
+    connection = await relay(Taking()).connect(channel(), samples.tools())
+    for id_ in ("alr_1", "alr_2", "alr_1"):
+        await connection.send(notice(id=id_))
+    first, second, again = (delivery_id(7, message) for message in sent)
+    assert first == again != second

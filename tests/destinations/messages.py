@@ -26,7 +26,7 @@ def message(
     **metadata: str,
 ) -> Message:
     event = Event(
-        seq=crc32(event_id.encode()),
+        seq=crc32(event_id.encode() + data),
         id=event_id,
         tenant_id="acme",
         topic=topic,

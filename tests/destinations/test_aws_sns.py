@@ -43,7 +43,9 @@ async def test_a_fifo_topic_gets_group_and_deduplication_ids(moto: Moto) -> None
         await connection.send(message(b"{}", event_id="evt_2"))
     arrived = {each.metadata["event-id"]: each.extra for each in outlet.read(2)}
     assert arrived["evt_1"]["MessageGroupId"] == "c1"
-    assert arrived["evt_1"]["MessageDeduplicationId"] == delivery_id(1, message(event_id="evt_1"))
+    assert arrived["evt_1"]["MessageDeduplicationId"] == delivery_id(
+        1, message(b'{"customer": "c1"}', event_id="evt_1")
+    )
     assert arrived["evt_2"]["MessageGroupId"] == "order.created"
     assert receipt.response is not None
 

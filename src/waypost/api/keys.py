@@ -43,7 +43,7 @@ async def list_keys(_: Operator, backend: BackendOf) -> Response:
     operation_id="createApiKey",
     summary="Create an API key",
     status_code=201,
-    responses={201: doc.returns("NewApiKey"), **doc.errors(400, 403, 413, 422)},
+    responses={201: doc.returns("NewApiKey"), **doc.errors(400, 403, 404, 413, 422)},
     openapi_extra=doc.operation(doc.ADMIN, body="ApiKeyCreate"),
 )
 async def create_key(_: Operator, actor: ActorOf, body: Body, backend: BackendOf) -> Response:

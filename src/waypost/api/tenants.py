@@ -63,7 +63,7 @@ async def list_tenants(caller: Caller, query: QueryOf, backend: BackendOf) -> Re
     responses={
         200: doc.returns("Tenant", "It was there; its metadata is replaced."),
         201: doc.returns("Tenant", "It is new."),
-        **doc.errors(403, 413, 422),
+        **doc.errors(403, 404, 413, 422),
     },
     openapi_extra=doc.operation(doc.ADMIN, body="TenantUpsert", body_required=False),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 from waypost.connect.channel import ChannelConnection, ChannelType, Notice
@@ -78,7 +79,7 @@ class _RelayConnection:
 
     async def send(self, notice: Notice) -> Receipt:
         event = Event(
-            seq=0,
+            seq=int.from_bytes(blake2b(notice.id.encode(), digest_size=7).digest()),
             id=notice.id,
             tenant_id=self._tenant_id,
             topic=notice.topic,
