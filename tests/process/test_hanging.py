@@ -155,7 +155,9 @@ async def test_an_attempt_that_a_stop_cuts_off_is_on_record_and_made_again(
 async def test_attempts_for_which_no_descriptor_is_left_are_put_off(
     tmp_path: Path, http: HttpClient, sink: Sink
 ) -> None:
-    async with Server(tmp_path, http) as server:
+    # what cannot even be given back, since the store is out of descriptors too, waits until its lease runs out
+    lease = {"webhook_timeout": "10", "delivery_timeout": "10", "delivery_lease": "20"}
+    async with Server(tmp_path, http, **lease) as server:
         tenants = [f"tenant_{number}" for number in range(30)]
         for tenant in tenants:
             await server.add_webhook(tenant, sink.url)

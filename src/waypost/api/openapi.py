@@ -114,6 +114,7 @@ def document(app: FastAPI, registry: Registry, prefix: str) -> dict[str, Any]:
     described["security"] = doc.ANYONE
     described["paths"] = _publish_paths(prefix) | described["paths"]
     _forget_frameworks_422(described["paths"])
+    _tell_of_unknown_paths(described["paths"])
     return described
 
 
@@ -134,6 +135,13 @@ def _forget_frameworks_422(paths: dict[str, Any]) -> None:
         for operation in item.values():
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]
+
+
+def _tell_of_unknown_paths(paths: dict[str, Any]) -> None:
+    """What stands for an id in a path may be none, or written in a way that no path is."""
+    for path, item in paths.items():
+        for operation in item.values() if "{" in path else ():
+            operation["responses"].setdefault("404", doc.errors(404)[404])
 
 
 def _publish_paths(prefix: str) -> dict[str, Any]:
