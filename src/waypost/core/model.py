@@ -13,6 +13,7 @@ Micros = int
 """An instant in microseconds since the Unix epoch, UTC."""
 
 SECOND: Micros = 1_000_000
+HOUR: Micros = 3_600 * SECOND
 DAY: Micros = 86_400 * SECOND
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import structs
-
 from waypost.core.alerts import Channel
 from waypost.core.errors import Forbidden, TooMany
 from waypost.core.model import SECOND, Micros
@@ -43,12 +41,10 @@ class Errands:
         if self._permits.is_metered(channel) and self._permits.forbids(channel.type):
             raise Forbidden(f"tenants may not use alert channels of type {channel.type} here")
         waiting = self._permits.unconfirmed(channel)
-        kind = self._permits.types.get(channel.type)
-        for address in waiting if kind is not None else ():
+        for address in waiting:
             await self._charge(channel)
-            alone = structs.replace(channel, config=kind.addressed(channel.config, address))  # type: ignore[union-attr]
             question = self._writer.question(self._next_seq(), channel, self._permits.code(channel, address))
-            await self._senders.try_out(alone, question)
+            await self._senders.try_out(self._permits.reaching(channel, address), question)
         return waiting
 
     @property

@@ -19,7 +19,7 @@ from waypost.connect.connector import Tools
 from waypost.core.alerts import Channel
 from waypost.core.errors import DeliveryError, Unavailable, WaypostError
 from waypost.core.incarnations import id_of
-from waypost.core.model import SECOND, Micros
+from waypost.core.model import HOUR, SECOND, Micros
 from waypost.core.retry import RetryPolicy
 from waypost.flow import clock
 from waypost.flow.attempt import put_off_if_ours
@@ -34,12 +34,9 @@ from waypost.store.base import Store
 _log = structlog.get_logger("waypost")
 
 
-_HOUR = 3_600 * SECOND
-
-
 def next_hour(now: Micros) -> Micros:
     """When what was counted within this hour begins anew."""
-    return (now // _HOUR + 1) * _HOUR
+    return (now // HOUR + 1) * HOUR
 
 
 class Effort(Struct, frozen=True, kw_only=True):

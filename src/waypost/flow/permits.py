@@ -64,6 +64,10 @@ class Permits(Struct, frozen=True, kw_only=True):
             return ()
         return tuple(address for address in kind.addressees(channel.config) if address not in channel.confirmed)
 
+    def reaching(self, channel: Channel, address: str) -> Channel:
+        """The channel as it would be for one of its addresses alone."""
+        return structs.replace(channel, config=self.types[channel.type].addressed(channel.config, address))
+
     def code(self, channel: Channel, address: str) -> str:
         """What only somebody knows who reads what is sent to an address."""
         asked = "\0".join((channel.owner or "", channel.id, address))

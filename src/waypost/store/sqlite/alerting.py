@@ -12,7 +12,7 @@ from msgspec import structs
 from waypost.core.alerts import Audience, Channel, Kind, Rule, is_muted
 from waypost.core.errors import BadRequest
 from waypost.core.health import WELL, Health
-from waypost.core.model import SECOND, Micros
+from waypost.core.model import HOUR, Micros
 from waypost.store.alerting import (
     Alert,
     AlertQuery,
@@ -50,9 +50,6 @@ _FROM_ALERTS = (
     f" LEFT JOIN attempts a ON a.seq = l.attempt_seq{_JOIN_OCCURRENCE}"
 )
 _AT_DESTINATIONS = "l.destination_no IN (SELECT no FROM destinations WHERE id IN ({values}))"
-
-
-_HOUR = 3_600 * SECOND
 
 
 class SqliteAlerting:
@@ -267,7 +264,7 @@ class SqliteAlerting:
 
     async def charge_message(self, tenant_id: str, *, most: int, now: Micros) -> bool:
         def charge(db: sqlite3.Connection) -> bool:
-            hour = now // _HOUR
+            hour = now // HOUR
             used = db.execute("SELECT used FROM message_hours WHERE tenant_id = ? AND hour = ?", (tenant_id, hour))
             (sent,) = used.fetchone() or (0,)
             if sent < most:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from waypost.core import times
 from waypost.core.errors import Invalid, TooMany
-from waypost.core.model import SECOND, SYSTEM, Micros
+from waypost.core.model import HOUR, SECOND, SYSTEM, Micros
 from waypost.core.replaying import Limits
 from waypost.store.alerting import Entry
 from waypost.store.base import RetryRequest
@@ -17,7 +17,6 @@ from waypost.store.sqlite import rows
 from waypost.store.sqlite.bulk import in_bulk
 from waypost.store.sqlite.watch import Watch
 
-_HOUR = 3_600 * SECOND
 _REMEMBER = """
     INSERT INTO retries
     SELECT v.event_seq, v.destination_no, coalesce(d.attempt + (d.leased AND NOT d.manual), 1), v.initiator,
@@ -92,10 +91,10 @@ def _check_event(db: sqlite3.Connection, event_seq: int, most: int) -> None:
 
 def charge(db: sqlite3.Connection, tenant_id: str, events: int, most: int, *, now: Micros) -> None:
     """Take events from what a tenant may send again within this hour. Raises TooMany."""
-    hour = now // _HOUR
+    hour = now // HOUR
     remaining = left(db, tenant_id, most, now=now)
     if events > remaining:
-        resets_at = (hour + 1) * _HOUR
+        resets_at = (hour + 1) * HOUR
         raise TooMany(
             f"at most {most} events may be sent again within an hour; {remaining} are left",
             {"limit": most, "remaining": remaining, "resets_at": times.render(resets_at)},
@@ -106,7 +105,7 @@ def charge(db: sqlite3.Connection, tenant_id: str, events: int, most: int, *, no
 
 def left(db: sqlite3.Connection, tenant_id: str, most: int, *, now: Micros) -> int:
     """How many events a tenant may still send again within this hour."""
-    used = db.execute("SELECT used FROM retry_hours WHERE tenant_id = ? AND hour = ?", (tenant_id, now // _HOUR))
+    used = db.execute("SELECT used FROM retry_hours WHERE tenant_id = ? AND hour = ?", (tenant_id, now // HOUR))
     (count,) = used.fetchone() or (0,)
     return max(most - int(count), 0)
 
